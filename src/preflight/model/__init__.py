@@ -1,0 +1,4 @@
+"""Frozen types that two stages exchange. No behaviour lives here.
+
+The way of the data: `cluster` -> `plan` -> `observation` -> `report`.
+"""

@@ -1,0 +1,143 @@
+"""What a run will do, whole, before it does anything: pure data made by `planning`."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from preflight.model.cluster import Expected, Protocol
+from preflight.ports import Ranges
+
+Family = Literal[4, 6]
+
+
+class Flow(Struct, frozen=True, kw_only=True):
+    """One thing that must work (or, with `expected="blocked"`, must not), under one rule."""
+
+    rule: str
+    source: str
+    destination: str
+    """A node's name, or a VIP's."""
+    protocol: Protocol
+    family: Family
+    source_address: str
+    destination_address: str
+    ports: Ranges
+    required: bool = True
+    expected: Expected = "open"
+
+
+class Listen(Struct, frozen=True, kw_only=True):
+    """Ports that one node's agent holds, on one address."""
+
+    node: str
+    protocol: Protocol
+    address: str
+    ports: Ranges
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """What one source tries against one address: the union of all flows' ports, each once.
+
+    There is exactly one probe for a (source, destination, destination address, protocol),
+    so `id` joins flows, outcomes and sightings.
+    """
+
+    id: int
+    source: str
+    destination: str
+    protocol: Protocol
+    address: str
+    ports: Ranges
+    answerers: tuple[str, ...]
+    """The nodes whose answer is the right one: the destination, or all backends of a VIP."""
+    connections: int = 1
+    """Proven connections wanted for each port: more than one only where backends are counted."""
+    full_size_port: int | None = None
+    """TCP: the port on which one challenge of `limits.full_size` bytes follows a proven small one."""
+
+
+class ProbeOrder(Struct, frozen=True, kw_only=True):
+    """A probe as its source's agent gets it, once it is known who holds the ports."""
+
+    probe: Probe
+    connect_only: Ranges = ()
+    """Ports that another program holds at the destination: connect, and send nothing."""
+    second_look: bool = False
+    """Try each port once, one port a second, after everything else is over."""
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """One agent's part of the run's bounds."""
+
+    rate: float | None
+    max_half_open: int
+    patience: float
+    deadline: float
+    full_size: int
+
+
+class PlannedNode(Struct, frozen=True, kw_only=True):
+    """A node as the coordinator and the report need it."""
+
+    name: str
+    roles: tuple[str, ...]
+    addresses: tuple[str, ...]
+    control_host: str
+    control_port: int
+    nat: bool = False
+    embedded: bool = False
+
+
+class PlannedVip(Struct, frozen=True, kw_only=True):
+    """A VIP and the nodes behind it."""
+
+    name: str
+    address: str
+    port: int
+    backends: tuple[str, ...]
+
+
+class PlannedRule(Struct, frozen=True, kw_only=True):
+    """Why a flow is in the plan: shown in tables and findings."""
+
+    name: str
+    why: str
+    source_text: str
+    profile: str
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How hard and how long a run may push. Times are in seconds."""
+
+    rate: float | None = 5_000.0
+    """New connections and first datagrams a second in the whole run; None: no limit."""
+    max_half_open: int = 20_000
+    """Unanswered SYNs within 120 s in the whole run."""
+    patience: float = 4.0
+    """How long one silent port is waited for. Above 3.1 s, when the kernel says that nobody
+    answers ARP or neighbour discovery."""
+    deadline: float = 8.0
+    """Bound on the first pass; what is left undone then is `untested`."""
+    second_look: float = 4.0
+    """Bound on the second look at silent ports whose refusals were rate-limited."""
+    greet: float = 5.0
+    """How long an agent is waited for."""
+    full_size: int = 8_192
+    """Bytes of the full-size TCP challenge."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """A whole run. `run_id` is 32 hexadecimal digits, new for each run."""
+
+    run_id: str
+    cluster: str
+    profiles: tuple[str, ...]
+    nodes: tuple[PlannedNode, ...]
+    vips: tuple[PlannedVip, ...]
+    rules: tuple[PlannedRule, ...]
+    flows: tuple[Flow, ...]
+    listens: tuple[Listen, ...]
+    probes: tuple[Probe, ...]
+    limits: Limits
+    notes: tuple[str, ...] = ()
+    """What the plan leaves out and why: flows of a node to itself, roles without a node."""

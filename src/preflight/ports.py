@@ -1,0 +1,108 @@
+"""Sets of port numbers as sorted, disjoint ranges: `((2379, 2380), (6443, 6443))`.
+
+Everything that concerns ports travels in this form, from the profile to the report, so
+that the 2,768 NodePorts of a pair are one small value and not 2,768 objects.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+Ranges: TypeAlias = tuple[tuple[int, int], ...]
+
+FIRST_PORT = 1
+LAST_PORT = 65_535
+
+
+def parse_ports(text: str) -> Ranges:
+    """Read `"6443"`, `"2379-2380"` or `"80,443,8000-8010"`.
+
+    Raises `ValueError`, with a sentence for the user, for anything else.
+    """
+    numbers: list[tuple[int, int]] = []
+    for part in text.split(","):
+        first_text, dash, last_text = part.strip().partition("-")
+        first = _parse_port(first_text, text)
+        last = _parse_port(last_text, text) if dash else first
+        if last < first:
+            raise ValueError(f"port range {part.strip()!r} ends before it begins")
+        numbers.append((first, last))
+    return normalise(numbers)
+
+
+def _parse_port(text: str, whole: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{whole!r} is not a port or a range of ports")
+    port = int(text)
+    if not FIRST_PORT <= port <= LAST_PORT:
+        raise ValueError(f"port {text} is outside {FIRST_PORT}-{LAST_PORT}")
+    return port
+
+
+def format_ports(ranges: Ranges) -> str:
+    """Write ranges as `parse_ports` reads them: `"30000-30079,30081-32767"`."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def normalise(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """Sort, and join what overlaps or touches."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def from_ports(ports: Iterable[int]) -> Ranges:
+    """Ranges that hold exactly these ports."""
+    return normalise((port, port) for port in ports)
+
+
+def each_port(ranges: Ranges) -> Iterator[int]:
+    """Every port, in ascending order."""
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def count_ports(ranges: Ranges) -> int:
+    """How many ports the ranges hold."""
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def union(*many: Ranges) -> Ranges:
+    """The ports that are in any of them."""
+    return normalise(one for ranges in many for one in ranges)
+
+
+def intersect(left: Ranges, right: Ranges) -> Ranges:
+    """The ports that are in both."""
+    found: list[tuple[int, int]] = []
+    i = j = 0
+    while i < len(left) and j < len(right):
+        first, last = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
+        if first <= last:
+            found.append((first, last))
+        if left[i][1] < right[j][1]:
+            i += 1
+        else:
+            j += 1
+    return tuple(found)
+
+
+def subtract(left: Ranges, right: Ranges) -> Ranges:
+    """The ports of `left` that are not in `right`."""
+    remaining: list[tuple[int, int]] = []
+    for first, last in left:
+        for gap_first, gap_last in right:
+            if gap_last < first or gap_first > last:
+                continue
+            if gap_first > first:
+                remaining.append((first, gap_first - 1))
+            first = gap_last + 1
+            if first > last:
+                break
+        if first <= last:
+            remaining.append((first, last))
+    return tuple(remaining)

@@ -1,0 +1,1 @@
+"""Bytes <-> values, without any I/O: challenges, control messages, run files."""
