@@ -33,6 +33,8 @@ class Listen(Struct, frozen=True, kw_only=True):
     protocol: Protocol
     address: str
     ports: Ranges
+    only_if_local: bool = False
+    """A VIP's address: held only where it is on this host, and no fault where it isn't."""
 
 
 class Probe(Struct, frozen=True, kw_only=True):

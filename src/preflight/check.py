@@ -1,0 +1,89 @@
+"""The pipeline: what `preflight check` does, on one screen. The first file to read.
+
+    cluster, profile -> flows -> plan -> observations of both ends -> report
+
+`planning` and `diagnosis` are pure; `gather_observations` is the only I/O.
+"""
+
+import asyncio
+import secrets
+
+from msgspec import Struct, structs
+
+import preflight
+from preflight.coordinator.handles import Dial
+from preflight.coordinator.observer import RunObserver
+from preflight.coordinator.record import RunRecord
+from preflight.coordinator.run import gather_observations, utc_now
+from preflight.diagnosis import diagnose
+from preflight.model.cluster import Cluster, Profile
+from preflight.model.plan import Limits, Plan
+from preflight.model.report import Report
+from preflight.planning import expand_flows, make_plan, narrow
+from preflight.ports import Ranges
+from preflight.wire.runfile import EndLine, RunLine
+
+
+class Narrowing(Struct, frozen=True, kw_only=True):
+    """Which of the flows are wanted; empty: all of them."""
+
+    only: tuple[str, ...] = ()
+    """`"worker:control-plane"`: role or node on either side."""
+    sources: tuple[str, ...] = ()
+    destinations: tuple[str, ...] = ()
+    ports: Ranges = ()
+
+
+def plan_run(
+    cluster: Cluster,
+    profile: Profile,
+    narrowing: Narrowing,
+    *,
+    rate: float | None,
+    deadline: float | None,
+) -> Plan:
+    """Everything that a run will do. Raises `ConfigError` where nothing is left to do.
+
+    `rate` is in new connections a second (None: no limit), `deadline` in seconds (None: what
+    the plan needs).
+    """
+    wanted = narrow(
+        expand_flows(cluster, profile),
+        cluster,
+        only=narrowing.only,
+        sources=narrowing.sources,
+        destinations=narrowing.destinations,
+        ports=narrowing.ports,
+    )
+    plan = make_plan(
+        wanted, cluster, profile, limits=Limits(rate=rate), run_id=secrets.token_hex(16)
+    )
+    if deadline is None:
+        return plan
+    return structs.replace(plan, limits=structs.replace(plan.limits, deadline=deadline))
+
+
+async def check(
+    plan: Plan,
+    dial: Dial,
+    coordinator: str,
+    observer: RunObserver,
+    record: RunRecord,
+    stop: asyncio.Event,
+    *,
+    strict: bool = False,
+) -> Report:
+    """Run a plan and judge what was seen.
+
+    `coordinator` introduces us to agents that are held by somebody else; `stop` ends the run
+    early, with what was learned; `strict` makes degraded flows fail.
+    """
+    record.write(RunLine(version=preflight.__version__, started=utc_now(), plan=plan))
+    observations = await gather_observations(
+        plan, dial, coordinator, observer, record.write, stop
+    )
+    report = diagnose(plan, observations, strict=strict)
+    record.write(
+        EndLine(finished=report.finished, interrupted=report.interrupted, report=report)
+    )
+    return report

@@ -1,0 +1,65 @@
+"""The commands, put together. What is heavy is imported by the command that needs it."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import preflight
+from preflight.cli.check_command import check
+from preflight.cli.demo_command import demo
+from preflight.cli.diagnose_command import diagnose
+from preflight.cli.key_command import key
+from preflight.cli.plan_command import plan
+from preflight.cli.profiles_command import profiles
+from preflight.cli.schema_command import schema
+from preflight.cli.serve_command import serve
+from preflight.errors import PreflightError
+
+app = typer.Typer(
+    name="preflight",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"preflight {preflight.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Check that a Kubernetes cluster's network is ready, before anything is installed.
+
+    Start `preflight serve` on every node, then run `preflight check --cluster cluster.toml`.
+    """
+
+
+for command in (serve, check, plan, diagnose, key, demo, schema):
+    app.command()(command)
+app.add_typer(profiles, name="profiles")
+
+
+def main() -> None:
+    """Run a command. What stops it is one clear sentence on stderr, never a traceback."""
+    try:
+        app()
+    except PreflightError as error:
+        print(f"preflight: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our stdout (head, less) has gone: nothing is left to say to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,174 @@
+"""`preflight check`: the coordinator. Options in, the report on stdout, exit code out."""
+
+import asyncio
+import getpass
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from preflight.cli.options import (
+    ClusterOption,
+    FromOption,
+    OnlyOption,
+    PortOption,
+    RateOption,
+    ReportFormat,
+    ToOption,
+    parse_rate,
+    print_report,
+)
+
+if TYPE_CHECKING:
+    from preflight.coordinator.handles import Dial
+    from preflight.coordinator.observer import RunObserver
+    from preflight.coordinator.record import RunRecord
+    from preflight.model.plan import Plan
+    from preflight.model.report import Report
+    from preflight.net.keys import CoordinatorKey
+
+INTERRUPTED = 130
+
+
+def check(
+    cluster: ClusterOption,
+    format_: Annotated[
+        ReportFormat, typer.Option("--format", help="The report on stdout: table or json.")
+    ] = ReportFormat.TABLE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write the run file, as observations come in."),
+    ] = None,
+    only: OnlyOption = None,
+    from_: FromOption = None,
+    to: ToOption = None,
+    port: PortOption = None,
+    rate: RateOption = "5000",
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="Bound on the first pass; what is left undone then is untested. "
+            "Default: what the plan needs at its rate.",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key-file",
+            envvar="PREFLIGHT_KEY_FILE",
+            help="The coordinator's key file, instead of the cluster file's key_file.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Degraded flows fail too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+) -> None:
+    """Have every agent probe every other that its role must reach, and print the report.
+
+    Exit code: 1 if any flow fails, else 3 if any could not be tested, else 0.
+    2: a wrong option or configuration. 130: interrupted.
+
+    Example: preflight check --cluster cluster.toml --output evening.run.json
+    """
+    from preflight.check import Narrowing, plan_run
+    from preflight.cli.live import make_observer
+    from preflight.cli.options import read_cluster, read_narrowing
+    from preflight.coordinator.record import RunRecord
+    from preflight.diagnosis import exit_code
+    from preflight.net.keys import load_coordinator_key
+
+    loaded, profile = read_cluster(cluster)
+    narrowing: Narrowing = read_narrowing(only, from_, to, port)
+    plan = plan_run(loaded, profile, narrowing, rate=parse_rate(rate), deadline=deadline)
+    key = load_coordinator_key(_key_path(cluster, loaded.key_file, key_file))
+    with RunRecord(output) as record:
+        with make_observer(sys.stderr, quiet=quiet) as observer:
+            for warning in (*loaded.warnings, *key.warnings):
+                observer.warn(warning)
+            report = asyncio.run(_run(plan, key, observer, record, strict=strict))
+    if record.problem:
+        print(record.problem, file=sys.stderr)
+    print_report(report, format_)
+    raise typer.Exit(INTERRUPTED if report.interrupted else exit_code(report))
+
+
+def _key_path(cluster: Path, in_cluster: str | None, option: Path | None) -> Path:
+    from preflight.errors import ConfigError
+
+    if option is not None:
+        return option
+    if in_cluster is None:
+        raise ConfigError(
+            'no key file is named: add key_file = "cluster.key" to it, or use --key-file '
+            "(`preflight key --out cluster.key` makes one)",
+            file=str(cluster),
+        )
+    return Path(in_cluster)
+
+
+async def _run(
+    plan: "Plan",
+    key: "CoordinatorKey",
+    observer: "RunObserver",
+    record: "RunRecord",
+    *,
+    strict: bool,
+) -> "Report":
+    from preflight.check import check as check_plan
+    from preflight.net.limits import raise_descriptor_limit
+
+    raise_descriptor_limit()
+    stop = asyncio.Event()
+    work = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if stop.is_set() and work is not None:
+            work.cancel()  # the second Ctrl-C: not even the release is waited for
+        observer.warn("stopping: what was learned is collected; press Ctrl-C again to quit at once")
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await check_plan(
+            plan, _dialler(key), _who(), observer, record, stop, strict=strict
+        )
+    except asyncio.CancelledError:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _dialler(key: "CoordinatorKey") -> "Dial":
+    """How this command reaches agents: by TLS, or inside this process where embedded."""
+    from preflight.agent.service import Agent
+    from preflight.model.plan import PlannedNode
+    from preflight.net.control import dial_agent
+    from preflight.net.conversation import CoordinatorEnd, conversation_in_process
+    from preflight.net.tls import coordinator_context
+
+    context = coordinator_context(key)
+    embedded: list[asyncio.Task[None]] = []
+
+    async def dial(node: PlannedNode, patience: float) -> CoordinatorEnd:
+        if not node.embedded:
+            return await dial_agent(node.control_host, node.control_port, context, patience)
+        ours, theirs = await conversation_in_process()
+        embedded.append(asyncio.create_task(Agent(key.mac_key).converse(theirs)))
+        return ours
+
+    return dial
+
+
+def _who() -> str:
+    """How we introduce ourselves: "root@jump (pid 4711)"."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no passwd entry, as in a container with a bare uid
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()} (pid {os.getpid()})"

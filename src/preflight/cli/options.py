@@ -1,0 +1,105 @@
+"""Options that several commands share, and how they are read."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from preflight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from preflight.check import Narrowing
+    from preflight.model.cluster import Cluster, Profile
+    from preflight.model.report import Report
+
+
+class ReportFormat(StrEnum):
+    """How a report is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+ClusterOption = Annotated[
+    Path, typer.Option("--cluster", "-c", metavar="FILE", help="The cluster file, cluster.toml.")
+]
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="FROM:TO", help="Only flows between these roles or nodes; repeatable."
+    ),
+]
+FromOption = Annotated[
+    list[str] | None,
+    typer.Option("--from", metavar="NODE|ROLE", help="Only flows from these; repeatable."),
+]
+ToOption = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="NODE|ROLE|VIP", help="Only flows to these; repeatable."),
+]
+PortOption = Annotated[
+    list[str] | None,
+    typer.Option("--port", metavar="PORTS", help="Only these ports, as in 2379-2380; repeatable."),
+]
+RateOption = Annotated[
+    str,
+    typer.Option(
+        "--rate", metavar="N|max", help="New connections a second in the whole run; max: no limit."
+    ),
+]
+
+
+def read_cluster(path: Path) -> "tuple[Cluster, Profile]":
+    """The cluster file and its profile, names resolved. Raises `ConfigError`."""
+    from preflight.config import load_cluster
+    from preflight.net.resolve import resolve_name
+
+    return load_cluster(path, resolve=resolve_name)
+
+
+def read_narrowing(
+    only: list[str] | None, from_: list[str] | None, to: list[str] | None, port: list[str] | None
+) -> "Narrowing":
+    """The four narrowing options as one value. Raises `ConfigError`."""
+    from preflight.check import Narrowing
+    from preflight.ports import parse_ports, union
+
+    try:
+        ports = union(*(parse_ports(text) for text in port or ()))
+    except ValueError as error:
+        raise ConfigError(str(error), path="--port") from error
+    return Narrowing(
+        only=tuple(only or ()),
+        sources=tuple(from_ or ()),
+        destinations=tuple(to or ()),
+        ports=ports,
+    )
+
+
+def parse_rate(text: str) -> float | None:
+    """`"5000"`, or None for `"max"`. Raises `ConfigError`."""
+    if text == "max":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 1 <= rate <= 1_000_000:
+        raise ConfigError(f'"{text}" is neither max nor a number from 1 to 1000000', path="--rate")
+    return rate
+
+
+def print_report(report: "Report", format_: ReportFormat) -> None:
+    """The report on stdout."""
+    if format_ is ReportFormat.JSON:
+        from preflight.render.json_report import render_json
+
+        print(render_json(report))
+        return
+    from rich.console import Console
+
+    from preflight.render.table import render_table
+
+    render_table(report, Console(file=sys.stdout))

@@ -1,0 +1,244 @@
+"""One agent, as the coordinator speaks to it. Whatever goes wrong becomes its `state`.
+
+No method raises for what an agent or the network does: a missing, slow or broken agent costs
+its own flows, never the run.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+
+from msgspec import structs
+
+import preflight
+from preflight.errors import WireError
+from preflight.model.observation import AgentObservation, AgentState, Outcome
+from preflight.model.plan import Listen, PlannedNode, ProbeOrder, Share
+from preflight.net.control import DialFailed
+from preflight.net.conversation import ConversationEnded, CoordinatorEnd
+from preflight.wire.messages import (
+    WIRE_VERSION,
+    Ask,
+    Beat,
+    Done,
+    Greet,
+    Held,
+    Hold,
+    Progress,
+    Refused,
+    Release,
+    Released,
+    Results,
+    Seen,
+    Start,
+    ToAgent,
+    ToCoordinator,
+    Welcome,
+)
+
+BEAT_INTERVAL = 2.0
+"""Seconds between two signs of life, well below the agent's lease of 10 s."""
+SILENCE_LIMIT = 7.0
+"""Seconds without any message after which an agent counts as lost."""
+SLOW_EXCHANGE = 1.0
+"""Seconds: a greeting that took longer says nothing about the agent's clock."""
+
+Dial = Callable[[PlannedNode, float], Awaitable[CoordinatorEnd]]
+"""Opens a conversation with a node's agent within so many seconds, or raises `DialFailed`."""
+
+
+class AgentHandle:
+    """A conversation with one node's agent; `observation` is what is known of it by now."""
+
+    def __init__(self, node: PlannedNode) -> None:
+        self.node = node
+        self.observation = AgentObservation(
+            node=node.name, state="unreachable", detail="it was not called yet"
+        )
+        self._conversation: CoordinatorEnd | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._replies: asyncio.Queue[ToCoordinator | None] = asyncio.Queue()
+        self._on_outcomes: Callable[[tuple[Outcome, ...]], None] = lambda _: None
+        self._on_progress: Callable[[int], None] = lambda _: None
+        self._heard = 0.0
+        self._releasing = False
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    @property
+    def ready(self) -> bool:
+        """It can still be asked."""
+        return self.observation.state == "ready"
+
+    async def greet(self, dial: Dial, run_id: str, coordinator: str, patience: float) -> None:
+        """Call the agent and lease it for this run."""
+        try:
+            async with asyncio.timeout(patience + SLOW_EXCHANGE):
+                self._conversation = conversation = await dial(self.node, patience)
+                sent = time.time()
+                await conversation.send(
+                    Greet(
+                        wire_version=WIRE_VERSION,
+                        version=preflight.__version__,
+                        run_id=run_id,
+                        coordinator=coordinator,
+                        node=self.name,
+                        addresses=self.node.addresses,
+                        nat=self.node.nat,
+                    )
+                )
+                reply = await conversation.receive()
+                received = time.time()
+        except DialFailed as failed:
+            self._set_state(failed.state, failed.detail)
+        except WireError as error:
+            self._set_state("refused", f"it speaks another conversation: {error}")
+        except ConversationEnded as ended:
+            self._set_state(
+                "refused",
+                f"it closed the connection without a greeting ({ended}): "
+                "was it started with another key file?",
+            )
+        except TimeoutError:
+            self._set_state("unreachable", f"it did not greet back within {patience:g} s")
+        else:
+            self._welcome(reply, sent, received)
+
+    def _welcome(self, reply: ToCoordinator, sent: float, received: float) -> None:
+        match reply:
+            case Welcome(wire_version=version) if version == WIRE_VERSION:
+                slow = received - sent > SLOW_EXCHANGE
+                offset = (reply.time - (sent + received) / 2) * 1000
+                self.observation = structs.replace(
+                    self.observation,
+                    state="ready",
+                    detail="",
+                    version=reply.version,
+                    instance=reply.instance,
+                    clock_offset_ms=None if slow else round(offset, 1),
+                    facts=reply.facts,
+                )
+                self._heard = asyncio.get_running_loop().time()
+                self._tasks = [
+                    asyncio.create_task(self._read()),
+                    asyncio.create_task(self._beat()),
+                ]
+            case Refused():
+                self._set_state("refused", reply.detail, version=reply.version)
+            case _:
+                self._set_state("refused", "it did not greet back in our conversation")
+
+    async def hold(self, listens: tuple[Listen, ...], patience: float) -> None:
+        """Have it hold its ports."""
+        reply = await self._request(Hold(listens=listens), Held, patience, "hold its ports")
+        if isinstance(reply, Held):
+            self.observation = structs.replace(self.observation, listeners=reply.listeners)
+
+    async def probe(
+        self,
+        orders: tuple[ProbeOrder, ...],
+        share: Share,
+        patience: float,
+        on_outcomes: Callable[[tuple[Outcome, ...]], None],
+        on_progress: Callable[[int], None],
+    ) -> None:
+        """Have it probe; outcomes are told as they come, also those before it is lost."""
+        self._on_outcomes, self._on_progress = on_outcomes, on_progress
+        await self._request(Start(orders=orders, share=share), Done, patience, "finish probing")
+
+    async def ask(self, probe_ids: tuple[str, ...], patience: float) -> Seen | None:
+        """Ask what its listeners saw, and for its word that they were up. None: it is lost."""
+        reply = await self._request(Ask(probe_ids=probe_ids), Seen, patience, "tell what it saw")
+        if not isinstance(reply, Seen):
+            return None
+        self.observation = structs.replace(self.observation, confirmation=reply.confirmation)
+        return reply
+
+    async def release(self, patience: float) -> None:
+        """Let it go, in order where it still answers, and close the conversation."""
+        self._releasing = True
+        if self.ready:
+            await self._request(Release(), Released, patience, "let go of its ports", fatal=False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._conversation is not None:
+            await self._conversation.close()
+
+    async def _request(
+        self,
+        message: ToAgent,
+        expected: type[ToCoordinator],
+        patience: float,
+        what: str,
+        *,
+        fatal: bool = True,
+    ) -> ToCoordinator | None:
+        """Send, and wait for the reply of this type. Where there is none, the agent is lost."""
+        if not self.ready or self._conversation is None:
+            return None
+        problem = f"it did not {what} within {patience:g} s"
+        try:
+            async with asyncio.timeout(patience):
+                await self._conversation.send(message)
+                while (reply := await self._replies.get()) is not None:
+                    if isinstance(reply, expected):
+                        return reply
+                    if isinstance(reply, Refused):
+                        self._set_state("refused", reply.detail)
+                        return None
+        except TimeoutError:
+            pass
+        except ConversationEnded as ended:
+            problem = f"while it should {what}: {ended}"
+        if fatal and self.ready:
+            self._set_state("lost", problem)
+        return None
+
+    async def _read(self) -> None:
+        assert self._conversation is not None  # started by `_welcome` only
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                message = await self._conversation.receive()
+                self._heard = loop.time()
+                match message:
+                    case Beat():
+                        pass
+                    case Results():
+                        self._on_outcomes(message.outcomes)
+                    case Progress():
+                        self._on_progress(message.finished)
+                    case _:
+                        self._replies.put_nowait(message)
+        except ConversationEnded as ended:
+            self._set_state("lost", f"the agent is gone: {ended}")
+        except WireError as error:
+            self._set_state("lost", str(error))
+        self._replies.put_nowait(None)
+
+    async def _beat(self) -> None:
+        assert self._conversation is not None  # started by `_welcome` only
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(BEAT_INTERVAL)
+            if loop.time() - self._heard > SILENCE_LIMIT:
+                self._set_state("lost", f"nothing was heard of it for {SILENCE_LIMIT:g} s")
+                self._replies.put_nowait(None)
+                return
+            with contextlib.suppress(ConversationEnded):
+                await self._conversation.send(Beat())
+
+    def _set_state(self, state: AgentState, detail: str, version: str = "") -> None:
+        if self._releasing:
+            return  # what happens now takes nothing away from what it did
+        self.observation = structs.replace(
+            self.observation,
+            state=state,
+            detail=detail,
+            version=version or self.observation.version,
+        )

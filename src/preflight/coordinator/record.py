@@ -1,0 +1,56 @@
+"""The run file as it grows: every line is on its way to the disk when `write` returns."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from preflight.errors import PreflightError
+from preflight.wire.runfile import Line, encode_line
+
+
+class RunRecord:
+    """Writes a run file, or nothing at all where `path` is None.
+
+    Opening raises `PreflightError`. A disk that fails later costs the file, not the run:
+    `problem` then says what happened.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.problem = ""
+        self._path = path
+        self._file: BinaryIO | None = None
+        if path is not None:
+            try:
+                # Unbuffered: a killed run leaves every line that was written.
+                self._file = path.open("wb", buffering=0)
+            except OSError as error:
+                raise PreflightError(
+                    f"the run file {path} can't be written: {error.strerror}"
+                ) from error
+
+    def write(self, line: Line) -> None:
+        """Append one line."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(encode_line(line))
+        except OSError as error:
+            self.problem = f"the run file {self._path} is incomplete: {error.strerror}"
+            self.close()
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

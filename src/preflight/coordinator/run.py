@@ -1,0 +1,208 @@
+"""The phases of a run: greet -> listen -> probe -> second look -> collect -> release.
+
+Every phase is bounded, and every phase's results are recorded as they come. When `stop` is
+set (Ctrl-C), probing ends at once; what was learned is still asked for and released.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from preflight.coordinator.handles import AgentHandle, Dial
+from preflight.coordinator.observer import RunObserver
+from preflight.coordinator.orders import SMALLEST_HALF_OPEN, first_orders, second_orders, share_out
+from preflight.model.observation import Observations, Outcome, Phase, Sighting
+from preflight.model.plan import Plan, ProbeOrder, Share
+from preflight.ports import count_ports
+from preflight.wire.runfile import AgentLine, Line, OutcomesLine, PhaseLine, SightingsLine
+
+HOLD_PATIENCE = 5.0
+COLLECT_PATIENCE = 5.0
+RELEASE_PATIENCE = 2.0
+GRACE = 1.5
+"""Seconds beyond its own deadline that an agent may take to say that it is done."""
+
+Record = Callable[[Line], None]
+
+
+def utc_now() -> str:
+    """Now, as the report writes it: ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def gather_observations(
+    plan: Plan,
+    dial: Dial,
+    coordinator: str,
+    observer: RunObserver,
+    record: Record,
+    stop: asyncio.Event,
+) -> Observations:
+    """Do what the plan says, and return everything that was seen at both ends.
+
+    Raises nothing for what agents or the network do.
+    """
+    run = _Run(plan, dial, coordinator, observer, record, stop)
+    started = utc_now()
+    try:
+        await run.first_half()
+        await run.collect()
+    finally:
+        await run.release()
+    observer.finished()
+    return Observations(
+        agents=tuple(handle.observation for handle in run.handles),
+        outcomes=tuple(run.outcomes),
+        sightings=tuple(run.sightings),
+        phases=tuple(run.phases),
+        started=started,
+        finished=utc_now(),
+        interrupted=stop.is_set(),
+    )
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: Plan,
+        dial: Dial,
+        coordinator: str,
+        observer: RunObserver,
+        record: Record,
+        stop: asyncio.Event,
+    ) -> None:
+        self.plan = plan
+        self.handles = [AgentHandle(node) for node in plan.nodes]
+        self.outcomes: list[Outcome] = []
+        self.sightings: list[Sighting] = []
+        self.phases: list[Phase] = []
+        self._dial = dial
+        self._coordinator = coordinator
+        self._observer = observer
+        self._record = record
+        self._stop = stop
+
+    async def first_half(self) -> None:
+        """Greet, listen, probe, look again: everything that Ctrl-C cuts short."""
+        limits = self.plan.limits
+        async with self._phase("greet", limits.greet):
+            await self._until_stop(self._greet(handle) for handle in self.handles)
+        async with self._phase("listen", HOLD_PATIENCE):
+            await self._until_stop(self._hold(handle) for handle in self._ready())
+        agents = {handle.name: handle.observation for handle in self.handles}
+        async with self._phase("probe", limits.deadline):
+            orders = first_orders(self.plan, agents)
+            await self._probe(orders, share_out(limits, orders), limits.deadline)
+        again = second_orders(self.plan, self.outcomes, limits.second_look)
+        if again and not self._stop.is_set():
+            async with self._phase("second-look", limits.second_look):
+                share = Share(
+                    rate=None,
+                    max_half_open=SMALLEST_HALF_OPEN,
+                    patience=limits.patience,
+                    deadline=limits.second_look,
+                    full_size=limits.full_size,
+                )
+                shares = dict.fromkeys(again, share)
+                await self._probe(again, shares, limits.second_look)
+
+    async def collect(self) -> None:
+        """Ask both ends' other half: what did the listeners see of what failed?"""
+        async with self._phase("collect", COLLECT_PATIENCE):
+            wanted: dict[str, list[str]] = {handle.name: [] for handle in self.handles}
+            answerers = {probe.id: probe.answerers for probe in self.plan.probes}
+            for outcome in self.outcomes:
+                ids = [attempt.probe_id for attempt in outcome.unanswered]
+                for name in answerers[outcome.probe]:
+                    wanted[name].extend(ids)
+            await asyncio.gather(
+                *(self._ask(handle, tuple(wanted[handle.name])) for handle in self._ready())
+            )
+            for handle in self.handles:
+                self._record(AgentLine(agent=handle.observation))
+
+    async def release(self) -> None:
+        """Let every agent go."""
+        async with self._phase("release", RELEASE_PATIENCE):
+            await asyncio.gather(*(handle.release(RELEASE_PATIENCE) for handle in self.handles))
+
+    def _ready(self) -> list[AgentHandle]:
+        return [handle for handle in self.handles if handle.ready]
+
+    async def _greet(self, handle: AgentHandle) -> None:
+        await handle.greet(
+            self._dial, self.plan.run_id, self._coordinator, self.plan.limits.greet
+        )
+        self._note(handle)
+
+    async def _hold(self, handle: AgentHandle) -> None:
+        listens = tuple(one for one in self.plan.listens if one.node == handle.name)
+        await handle.hold(listens, HOLD_PATIENCE)
+        held = sum(
+            count_ports(one.ports) for one in handle.observation.listeners
+            if one.state == "listening"
+        )
+        wanted = sum(count_ports(one.ports) for one in listens if not one.only_if_local)
+        self._observer.listening(handle.name, held, wanted)
+        self._note(handle)
+
+    async def _probe(
+        self, orders: dict[str, tuple[ProbeOrder, ...]], shares: dict[str, Share], bound: float
+    ) -> None:
+        async def one(handle: AgentHandle) -> None:
+            ours = orders[handle.name]
+            total = sum(count_ports(order.probe.ports) for order in ours)
+
+            def on_outcomes(outcomes: tuple[Outcome, ...]) -> None:
+                self.outcomes.extend(outcomes)
+                self._record(OutcomesLine(source=handle.name, outcomes=outcomes))
+
+            def on_progress(finished: int) -> None:
+                self._observer.progress(handle.name, finished, total)
+
+            on_progress(0)
+            await handle.probe(ours, shares[handle.name], bound + GRACE, on_outcomes, on_progress)
+            self._note(handle)
+
+        await self._until_stop(one(handle) for handle in self._ready() if handle.name in orders)
+
+    async def _ask(self, handle: AgentHandle, probe_ids: tuple[str, ...]) -> None:
+        seen = await handle.ask(probe_ids, COLLECT_PATIENCE)
+        if seen is not None:
+            self.sightings.extend(seen.sightings)
+            self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
+
+    def _note(self, handle: AgentHandle) -> None:
+        self._observer.agent(
+            handle.name, handle.observation.state, handle.observation.detail
+        )
+        self._record(AgentLine(agent=handle.observation))
+
+    async def _until_stop(self, work: Iterable[Awaitable[None]]) -> None:
+        """Everything at once, until it is done or the run is stopped."""
+        tasks = [asyncio.ensure_future(one) for one in work]
+        stopping = asyncio.create_task(self._stop.wait())
+        together = asyncio.gather(*tasks)
+        try:
+            await asyncio.wait((together, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if together.done():
+                together.result()
+        finally:
+            stopping.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _phase(self, name: str, bound: float) -> AsyncIterator[None]:
+        began = time.monotonic()
+        self._observer.phase(name, bound)
+        try:
+            yield
+        finally:
+            elapsed = (time.monotonic() - began) * 1000
+            phase = Phase(name=name, elapsed_ms=round(elapsed, 1))
+            self.phases.append(phase)
+            self._record(PhaseLine(phase=phase))

@@ -1,0 +1,150 @@
+"""The run file, `preflight.run/1`: one JSON object a line, written as things become known.
+
+A run that is killed leaves every line but the one it was writing; reading stops there and
+says that the run was interrupted. The plan comes first, so that `diagnose` on any such file
+gives each flow a verdict.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from preflight.errors import PreflightError
+from preflight.model.observation import (
+    AgentObservation,
+    Observations,
+    Outcome,
+    Phase,
+    Sighting,
+)
+from preflight.model.plan import Plan
+from preflight.model.report import Report
+
+RUN_SCHEMA: Literal["preflight.run/1"] = "preflight.run/1"
+
+
+class RunLine(Struct, frozen=True, kw_only=True, tag="run", tag_field="line"):
+    """The first line: what was going to be done, and by which version."""
+
+    schema: Literal["preflight.run/1"] = RUN_SCHEMA
+    version: str
+    started: str
+    plan: Plan
+
+
+class AgentLine(Struct, frozen=True, kw_only=True, tag="agent", tag_field="line"):
+    """What is known of an agent by now; a later line for the same node replaces it."""
+
+    agent: AgentObservation
+
+
+class OutcomesLine(Struct, frozen=True, kw_only=True, tag="outcomes", tag_field="line"):
+    """What a source saw."""
+
+    source: str
+    outcomes: tuple[Outcome, ...]
+
+
+class SightingsLine(Struct, frozen=True, kw_only=True, tag="sightings", tag_field="line"):
+    """What a destination saw."""
+
+    node: str
+    sightings: tuple[Sighting, ...]
+
+
+class PhaseLine(Struct, frozen=True, kw_only=True, tag="phase", tag_field="line"):
+    """A phase has ended."""
+
+    phase: Phase
+
+
+class EndLine(Struct, frozen=True, kw_only=True, tag="end", tag_field="line"):
+    """The run is over, and this is its report."""
+
+    finished: str
+    interrupted: bool
+    report: Report
+
+
+Line: TypeAlias = RunLine | AgentLine | OutcomesLine | SightingsLine | PhaseLine | EndLine
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+
+
+class RunFile(Struct, frozen=True, kw_only=True):
+    """A run file, read."""
+
+    plan: Plan
+    observations: Observations
+    report: Report | None
+    """The report that the run itself printed; None where it was killed before."""
+
+
+def encode_line(line: Line) -> bytes:
+    """One line, with its end."""
+    return _encoder.encode(line) + b"\n"
+
+
+def decode_run(lines: Iterable[bytes]) -> RunFile:
+    """Read a whole run file.
+
+    Raises `PreflightError` where it is not one, or where a line that is not the last is damaged.
+    """
+    opening: RunLine | None = None
+    ending: EndLine | None = None
+    agents: dict[str, AgentObservation] = {}
+    outcomes: list[Outcome] = []
+    sightings: list[Sighting] = []
+    phases: list[Phase] = []
+    for number, line in enumerate(_whole_lines(lines), start=1):
+        if opening is None and not isinstance(line, RunLine):
+            raise PreflightError("not a run file: its first line is not a run's")
+        match line:
+            case RunLine():
+                if opening is not None:
+                    raise PreflightError(f"not one run file: a second run begins in line {number}")
+                opening = line
+            case AgentLine():
+                agents[line.agent.node] = line.agent
+            case OutcomesLine():
+                outcomes.extend(line.outcomes)
+            case SightingsLine():
+                sightings.extend(line.sightings)
+            case PhaseLine():
+                phases.append(line.phase)
+            case EndLine():
+                ending = line
+    if opening is None:
+        raise PreflightError("not a run file: it is empty")
+    return RunFile(
+        plan=opening.plan,
+        observations=Observations(
+            agents=tuple(agents.values()),
+            outcomes=tuple(outcomes),
+            sightings=tuple(sightings),
+            phases=tuple(phases),
+            started=opening.started,
+            finished=ending.finished if ending else "",
+            interrupted=ending.interrupted if ending else True,
+        ),
+        report=ending.report if ending else None,
+    )
+
+
+def _whole_lines(lines: Iterable[bytes]) -> Iterable[Line]:
+    """Each line decoded. A damaged one is forgiven only at the end: a kill cut it off."""
+    damaged: tuple[int, msgspec.DecodeError] | None = None
+    for number, text in enumerate(lines, start=1):
+        if not text.strip():
+            continue
+        if damaged is not None:
+            raise PreflightError(f"run file: line {damaged[0]} is damaged: {damaged[1]}")
+        try:
+            yield _decoder.decode(text)
+        except msgspec.DecodeError as error:
+            if number == 1:
+                raise PreflightError(f"not a run file: {error}") from error
+            damaged = (number, error)

@@ -1,0 +1,161 @@
+from preflight.coordinator.orders import first_orders, second_orders, share_out
+from preflight.model.observation import (
+    AgentObservation,
+    AgentState,
+    Failure,
+    Icmp,
+    ListenerState,
+    ListenerStatus,
+    Outcome,
+)
+from preflight.model.plan import Limits, Plan, PlannedNode, Probe
+from preflight.ports import Ranges, count_ports
+
+RANGE: Ranges = ((30000, 32767),)
+
+
+def node(name: str, address: str) -> PlannedNode:
+    return PlannedNode(
+        name=name, roles=("worker",), addresses=(address,), control_host=address, control_port=1
+    )
+
+
+def probe(
+    number: int, source: str, destination: str, address: str, ports: Ranges, *answerers: str
+) -> Probe:
+    return Probe(
+        id=number,
+        source=source,
+        destination=destination,
+        protocol="tcp",
+        address=address,
+        ports=ports,
+        answerers=answerers or (destination,),
+        full_size_port=ports[0][0],
+    )
+
+
+def plan(*probes: Probe) -> Plan:
+    return Plan(
+        run_id="0" * 32,
+        cluster="c",
+        profiles=(),
+        nodes=(node("w1", "10.0.0.1"), node("w2", "10.0.0.2"), node("w3", "10.0.0.3")),
+        vips=(),
+        rules=(),
+        flows=(),
+        listens=(),
+        probes=probes,
+        limits=Limits(),
+    )
+
+
+def agents(*listeners: ListenerState, w2: AgentState = "ready") -> dict[str, AgentObservation]:
+    return {
+        "w1": AgentObservation(node="w1", state="ready"),
+        "w2": AgentObservation(node="w2", state=w2, listeners=listeners),
+        "w3": AgentObservation(node="w3", state="ready"),
+    }
+
+
+def held(address: str, ports: Ranges, state: ListenerStatus) -> ListenerState:
+    return ListenerState(protocol="tcp", address=address, ports=ports, state=state)
+
+
+TO_W2 = probe(0, "w1", "w2", "10.0.0.2", RANGE)
+
+
+def test_every_ready_source_gets_its_probes() -> None:
+    back = probe(1, "w2", "w1", "10.0.0.1", RANGE)
+    orders = first_orders(plan(TO_W2, back), agents())
+    assert {source: [one.probe for one in ours] for source, ours in orders.items()} == {
+        "w1": [TO_W2],
+        "w2": [back],
+    }
+
+
+def test_a_source_that_is_not_ready_gets_nothing() -> None:
+    back = probe(1, "w2", "w1", "10.0.0.1", RANGE)
+    assert first_orders(plan(TO_W2, back), agents(w2="lost")) == {}
+
+
+def test_an_unreachable_node_is_tried_on_one_port_only_and_sent_nothing() -> None:
+    ((order,),) = first_orders(plan(TO_W2), agents(w2="unreachable")).values()
+    assert order.probe.ports == ((30000, 30000),)
+    assert order.connect_only == order.probe.ports
+    assert order.probe.full_size_port is None
+
+
+def test_a_node_that_refused_is_not_tried() -> None:
+    assert first_orders(plan(TO_W2), agents(w2="refused")) == {}
+
+
+def test_ports_of_other_programs_are_only_connected_to() -> None:
+    ((order,),) = first_orders(
+        plan(TO_W2),
+        agents(
+            held("10.0.0.2", ((30000, 30099), (30101, 32767)), "listening"),
+            held("10.0.0.2", ((30100, 30100),), "occupied"),
+        ),
+    ).values()
+    assert order.connect_only == ((30100, 30100),)
+
+
+def test_a_vip_is_challenged_as_long_as_one_backend_can_answer() -> None:
+    vip = probe(0, "w1", "api", "10.0.0.9", ((6443, 6443),), "w2", "w3")
+    occupied = held("10.0.0.2", ((6443, 6443),), "occupied")
+    found = agents(occupied)
+    ((alone,),) = first_orders(plan(vip), found).values()
+    assert alone.connect_only == ((6443, 6443),)
+    found["w3"] = AgentObservation(
+        node="w3", state="ready", listeners=(held("10.0.0.3", ((6443, 6443),), "listening"),)
+    )
+    ((order,),) = first_orders(plan(vip), found).values()
+    assert order.connect_only == ()
+
+
+def test_bounds_are_shared_by_work_and_nobody_gets_nothing() -> None:
+    small = probe(1, "w3", "w2", "10.0.0.2", ((6443, 6443),))
+    orders = first_orders(plan(TO_W2, small), agents())
+    shares = share_out(Limits(rate=1000), orders)
+    rates = [share.rate for share in shares.values() if share.rate is not None]
+    assert sum(rates) <= 1001
+    assert rates[0] > 990
+    assert shares["w3"].max_half_open >= 64
+    assert share_out(Limits(rate=None), orders)["w1"].rate is None
+
+
+def icmp(number: int, ports: Ranges) -> Outcome:
+    return Outcome(
+        probe=number, ports=ports, failure=Failure.ICMP, icmp=Icmp(4, 3, 13, "10.0.0.254")
+    )
+
+
+def silent(number: int, ports: Ranges) -> Outcome:
+    return Outcome(probe=number, ports=ports, failure=Failure.NO_ANSWER)
+
+
+def test_silence_beside_icmp_is_looked_at_again_in_a_sample() -> None:
+    other = probe(1, "w1", "w3", "10.0.0.3", ((6443, 6443),))
+    outcomes = [icmp(0, ((30000, 30005),)), silent(0, ((30006, 32767),)), silent(1, other.ports)]
+    orders = second_orders(plan(TO_W2, other), outcomes, 6.0)
+    assert list(orders) == ["w1"]
+    first, second = orders["w1"]
+    assert first.probe.id == 0
+    assert count_ports(first.probe.ports) == 3
+    assert first.probe.ports[0] == (30006, 30006)
+    assert first.probe.ports[-1] == (32767, 32767)
+    assert second.probe.ports == other.ports
+    assert first.second_look
+    assert second.second_look
+
+
+def test_the_second_look_keeps_to_its_bound() -> None:
+    probes = [probe(number, "w1", "w2", f"10.0.1.{number}", RANGE) for number in range(5)]
+    outcomes = [icmp(0, ((30000, 30000),)), *(silent(number, RANGE) for number in range(5))]
+    orders = second_orders(plan(*probes), outcomes, 4.0)
+    assert sum(count_ports(order.probe.ports) for order in orders["w1"]) == 4
+
+
+def test_silence_alone_needs_no_second_look() -> None:
+    assert second_orders(plan(TO_W2), [silent(0, RANGE)], 6.0) == {}

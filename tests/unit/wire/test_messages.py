@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from preflight.errors import WireError
+from preflight.wire import messages
+from preflight.wire.messages import Ask, Beat, Greet, Progress
+
+GREET = Greet(
+    wire_version=1, version="0.1", run_id="0" * 32, coordinator="me", node="m1", addresses=("::1",)
+)
+
+
+@pytest.mark.parametrize("message", [GREET, Ask(probe_ids=("a", "b")), Beat()])
+def test_round_trip(message: messages.ToAgent) -> None:
+    data = messages.encode_message(message)
+    assert messages.check_length(data[:4]) == len(data) - 4
+    assert messages.decode_for_agent(data[4:]) == message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
+    for decode in (messages.decode_for_agent, messages.decode_for_coordinator):
+        try:
+            decode(data)
+        except WireError:
+            pass
+
+
+def test_a_message_of_the_other_direction_is_refused() -> None:
+    body = messages.encode_message(Progress(finished=3))[4:]
+    with pytest.raises(WireError):
+        messages.decode_for_agent(body)
+
+
+def test_length_is_bounded() -> None:
+    with pytest.raises(WireError, match="limit"):
+        messages.check_length((messages.MAX_MESSAGE + 1).to_bytes(4, "big"))
+
+
+def test_too_long_a_message_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "MAX_MESSAGE", 10)
+    with pytest.raises(WireError, match="over the limit"):
+        messages.encode_message(GREET)
