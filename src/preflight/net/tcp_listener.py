@@ -1,0 +1,233 @@
+"""All TCP listeners of an agent, and what they accept: one epoll loop in one thread.
+
+A listener is silent until it is spoken to (load balancers' health checks speak first), answers
+challenges of its own run, and leaves the closing to the source. Whatever else comes is counted,
+remembered and closed. A thread of its own, because thousands of listeners in the event loop
+would delay the heartbeats, and cost three times as much.
+
+An ordinary connection's life, and what ends it early:
+
+    accept -> first byte ours? -> whole challenge, valid? -> answer sent -> source closes
+       |            no: close            no: close                             |
+       +-- nothing for IDLE_SECONDS, or pushed out by newer ones: close --------+
+"""
+
+import errno
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from preflight.net.answering import Identity
+from preflight.net.journal import Journal, Listener, Seen
+from preflight.wire.challenge import MAGIC, MAX_SIZE, NotOurs, looks_like_ours
+
+IDLE_SECONDS = 15.0
+"""How long a connection may stay without a valid challenge, or after its last answer."""
+PATIENCE_SECONDS = 5.0
+"""Longer than a source waits: who is pushed out after that has not been wronged."""
+MAX_CHALLENGES = 16
+"""Challenges on one connection: bounds the bytes that we read from it."""
+ACCEPTS_AT_ONCE = 64
+"""Connections taken from one listener before the others get their turn."""
+EVICTED_AT_ONCE = 16
+STARVED_PAUSE = 0.02
+"""Seconds of pause when the descriptors ran out and none of them is ours to give."""
+
+_LINGER_NONE = b"\x01\0\0\0\0\0\0\0"  # struct linger {1, 0}: close with RST, no TIME_WAIT
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class _Connection:
+    """One accepted connection."""
+
+    __slots__ = ("buffer", "challenges", "outgoing", "seen", "since", "socket", "spoke", "writing")
+
+    def __init__(self, accepted: socket.socket, seen: Seen, since: float) -> None:
+        self.socket = accepted
+        self.seen = seen
+        self.since = since
+        """When it was accepted, or sent its last valid challenge (monotonic seconds)."""
+        self.buffer = bytearray()
+        self.outgoing = b""
+        self.writing = False
+        """epoll waits for room to write, and not for bytes to read."""
+        self.spoke = False
+        """Its first bytes were looked at, and may be ours."""
+        self.challenges = 0
+
+
+class TcpListeners:
+    """Holds sockets that already listen. Call `add` and `stop` from one thread."""
+
+    def __init__(self, identity: Identity, journal: Journal, *, max_connections: int) -> None:
+        self._identity = identity
+        self._journal = journal
+        self._max_connections = max_connections
+        self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
+        self._connections: dict[int, _Connection] = {}  # by descriptor, the longest idle first
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="tcp-listeners", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop runs: only then do the listeners hear anything."""
+        return self._thread.is_alive()
+
+    def add(self, listening: socket.socket, listener: Listener) -> None:
+        """Accept on this socket from now on. It is ours to close."""
+        self._listeners[listening.fileno()] = (listening, listener)
+        self._epoll.register(listening, select.EPOLLIN)
+
+    def held(self) -> Iterator[tuple[socket.socket, Listener]]:
+        """Every socket that is listening now."""
+        yield from self._listeners.values()
+
+    def stop(self) -> None:
+        """Close everything, and wait for the thread: a few milliseconds. May be repeated."""
+        if self._stopping:
+            return
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        for listening, _ in self._listeners.values():
+            listening.close()
+        self._listeners.clear()
+        self._epoll.close()
+        os.close(self._wake)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            for descriptor, _ in self._epoll.poll(self._time_left()):
+                if descriptor in self._listeners:
+                    self._accept(*self._listeners[descriptor])
+                elif descriptor in self._connections:
+                    # An event of a closed connection whose number was reused in this round
+                    # does no harm: reading finds nothing.
+                    self._serve(self._connections[descriptor])
+            self._close_idle()
+
+    def _time_left(self) -> float | None:
+        for oldest in self._connections.values():
+            return max(0.0, oldest.since + IDLE_SECONDS - time.monotonic())
+        return None
+
+    def _close_idle(self) -> None:
+        limit = time.monotonic() - IDLE_SECONDS
+        while self._connections:
+            oldest = next(iter(self._connections.values()))
+            if oldest.since > limit:
+                return
+            self._close(oldest)
+
+    def _accept(self, listening: socket.socket, listener: Listener) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                accepted, (source_address, source_port, *_) = listening.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTOR:
+                    self._make_room(listener)
+                    return
+                continue  # accept(2): errors of the connection that went away, not of ours
+            listener.accepted += 1
+            seen = self._journal.accept(listener, source_address, source_port)
+            connection = _Connection(accepted, seen, time.monotonic())
+            self._connections[accepted.fileno()] = connection
+            self._epoll.register(accepted, select.EPOLLIN)
+            if len(self._connections) > self._max_connections:
+                self._evict()
+
+    def _make_room(self, listener: Listener) -> None:
+        if self._connections:
+            for _ in range(min(EVICTED_AT_ONCE, len(self._connections))):
+                self._evict()
+        else:
+            # Others of this process have them all. The waiting connection keeps epoll ready,
+            # so that without a pause this loop would spin; nobody else waits for us.
+            listener.dropped += 1
+            time.sleep(STARVED_PAUSE)
+
+    def _evict(self) -> None:
+        oldest = next(iter(self._connections.values()))
+        if time.monotonic() - oldest.since < PATIENCE_SECONDS:
+            oldest.seen.listener.dropped += 1
+        self._close(oldest)
+
+    def _serve(self, connection: _Connection) -> None:
+        try:
+            if connection.outgoing:
+                self._write(connection)
+            if not connection.outgoing:
+                self._read(connection)
+        except BlockingIOError:
+            pass
+        except NotOurs:
+            self._close(connection)
+        except OSError:  # the source went away with a RST, or can't be reached any more
+            self._close(connection)
+
+    def _read(self, connection: _Connection) -> None:
+        # MSG_DONTWAIT saves the system call that would make each accepted socket non-blocking.
+        if not connection.spoke:
+            # Bytes of others stay unread. Ours begin with a byte that nobody else begins with,
+            # so whatever may be ours is read at once, and a partial magic can't keep epoll busy.
+            first = connection.socket.recv(len(MAGIC), socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            if first and not looks_like_ours(first):
+                raise NotOurs("no magic")
+            connection.spoke = True
+        data = connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
+        if not data:
+            self._close(connection, reset=False)
+            return
+        connection.buffer += data
+        challenge = self._identity.read(bytes(connection.buffer))
+        if challenge is None:
+            return
+        connection.buffer.clear()
+        connection.challenges += 1
+        if connection.challenges > MAX_CHALLENGES:
+            raise NotOurs("more challenges than one connection may send")
+        if connection.challenges > 1:
+            earlier = connection.seen
+            connection.seen = Seen(earlier.listener, earlier.source_address, earlier.source_port)
+        self._journal.claim(connection.seen, challenge.probe_id)
+        self._refresh(connection)
+        connection.outgoing = self._identity.answer(challenge, connection.seen)
+        self._write(connection)
+
+    def _write(self, connection: _Connection) -> None:
+        try:
+            sent = connection.socket.send(connection.outgoing, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        connection.outgoing = connection.outgoing[sent:]
+        if not connection.outgoing:
+            connection.seen.answered = True
+            connection.seen.listener.answered += 1
+        if connection.writing != bool(connection.outgoing):
+            connection.writing = bool(connection.outgoing)
+            waiting_for = select.EPOLLOUT if connection.writing else select.EPOLLIN
+            self._epoll.modify(connection.socket, waiting_for)
+
+    def _refresh(self, connection: _Connection) -> None:
+        """Its idle time begins anew: it becomes the youngest."""
+        connection.since = time.monotonic()
+        descriptor = connection.socket.fileno()
+        self._connections[descriptor] = self._connections.pop(descriptor)
+
+    def _close(self, connection: _Connection, *, reset: bool = True) -> None:
+        """With `reset`, no TIME_WAIT is left; without, the source closed and keeps its own."""
+        del self._connections[connection.socket.fileno()]
+        if reset:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+        connection.socket.close()

@@ -1,0 +1,167 @@
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import closing
+
+import pytest
+
+from preflight.net import udp_listener
+from preflight.net.binding import PortOccupied, bind_listener
+from preflight.net.journal import Journal, Listener
+from preflight.net.udp_listener import UdpListeners
+from preflight.wire.challenge import encode_challenge, new_challenge, read_answer
+from tests.unit.net.listening_side import (
+    ADDRESS,
+    IDENTITY,
+    INSTANCE,
+    KEY,
+    RUN,
+    ask_udp,
+    bound,
+    eventually,
+    small_challenge,
+)
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal("m1")
+
+
+@pytest.fixture
+async def listeners(journal: Journal) -> AsyncIterator[UdpListeners]:
+    held = UdpListeners(IDENTITY, journal)
+    yield held
+    await held.stop()
+
+
+@pytest.fixture
+async def listener(listeners: UdpListeners) -> Listener:
+    receiving, listener = bound("udp", ADDRESS)
+    await listeners.add(receiving, listener)
+    return listener
+
+
+@pytest.mark.parametrize("address", [ADDRESS, "::1"])
+@pytest.mark.parametrize("size", [256, 1_400, 9_000])
+async def test_proves_who_it_is_and_what_it_saw(
+    listeners: UdpListeners, journal: Journal, address: str, size: int
+) -> None:
+    receiving, listener = bound("udp", address)
+    await listeners.add(receiving, listener)
+    challenge, block = small_challenge(size)
+
+    asked = await asyncio.to_thread(ask_udp, address, listener.port, block)
+
+    assert asked is not None
+    data, sender, own = asked
+    assert sender == (address, listener.port)
+    assert len(data) == size
+    answer = read_answer(data, KEY)
+    assert answer is not None
+    assert (answer.node, answer.instance, answer.probe_id) == ("m1", INSTANCE, challenge.probe_id)
+    assert answer.nonce == challenge.nonce
+    assert (answer.source_port, answer.port) == (own[1], listener.port)
+    (sighting,) = journal.sightings([challenge.probe_id.hex()])
+    assert (sighting.protocol, sighting.source_port, sighting.answered) == ("udp", own[1], True)
+    assert (listener.accepted, listener.answered, listener.dropped) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "datagram",
+    [
+        b"",
+        b"hello",
+        small_challenge()[1][:-1],
+        small_challenge()[1] + b"\0",
+        encode_challenge(new_challenge(RUN), b"x" * 32),
+        encode_challenge(new_challenge(b"s" * 16), KEY),
+        encode_challenge(new_challenge(RUN, 120), KEY),
+    ],
+    ids=["empty", "text", "short", "long", "other-key", "other-run", "no-room"],
+)
+async def test_answers_nothing_else(listener: Listener, journal: Journal, datagram: bytes) -> None:
+    challenge, block = small_challenge()
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
+        source.settimeout(10)
+        source.sendto(datagram, (ADDRESS, listener.port))
+        source.sendto(block, (ADDRESS, listener.port))
+        first = read_answer(await asyncio.to_thread(source.recv, 65_535), KEY)
+    assert first is not None
+    assert first.probe_id == challenge.probe_id  # the datagram before it got no answer
+    assert (listener.accepted, listener.answered) == (2, 1)
+    assert journal.sightings(()) == ()
+
+
+async def test_a_repeated_datagram_is_seen_twice_by_one_id(
+    listener: Listener, journal: Journal
+) -> None:
+    challenge, block = small_challenge()
+    for _ in range(2):
+        assert await asyncio.to_thread(ask_udp, ADDRESS, listener.port, block) is not None
+    assert len(journal.sightings([challenge.probe_id.hex()])) == 2
+
+
+async def test_over_the_bound_it_drops_and_says_so(
+    listeners: UdpListeners, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp_listener, "ANSWER_BURST", 3.0)
+    monkeypatch.setattr(udp_listener, "ANSWERS_PER_SECOND", 0.0)
+    receiving, listener = bound("udp", ADDRESS)
+    await listeners.add(receiving, listener)
+    challenges = [new_challenge(RUN) for _ in range(5)]
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
+        for challenge in challenges:
+            source.sendto(encode_challenge(challenge, KEY), (ADDRESS, listener.port))
+        await eventually(lambda: listener.accepted == 5)
+    assert (listener.answered, listener.dropped) == (3, 2)
+    found = journal.sightings([challenge.probe_id.hex() for challenge in challenges])
+    assert [sighting.answered for sighting in found] == [True, True, True, False, False]
+
+
+async def test_survives_answers_that_can_not_be_sent(
+    listeners: UdpListeners, journal: Journal
+) -> None:
+    """A source port of 0 in a forged datagram: sendto fails with EINVAL, kept by asyncio-dgram."""
+    receiving, listener = bound("udp", ADDRESS)
+    await listeners.add(receiving, listener)
+    (held,) = listeners._held
+    challenge, block = small_challenge()
+    vars(held.stream)["_recvq"].put_nowait((block, (ADDRESS, 0)))
+    await eventually(lambda: listener.accepted == 1)
+    (sighting,) = journal.sightings([challenge.probe_id.hex()])
+    assert not sighting.answered
+    assert listener.answered == 0
+
+    vars(held.stream)["_excq"].put_nowait(ConnectionRefusedError("of an earlier answer"))
+    assert await asyncio.to_thread(ask_udp, ADDRESS, listener.port, small_challenge()[1])
+    assert listener.answered == 1
+    assert [one for one, _ in listeners.held()] == [listener]
+
+
+async def test_counts_what_the_kernel_dropped(listeners: UdpListeners) -> None:
+    receiving, listener = bound("udp", ADDRESS)
+    receiving.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_304)
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
+        for _ in range(50):  # nobody reads yet
+            source.sendto(bytes(256), (ADDRESS, listener.port))
+    await listeners.add(receiving, listener)
+    await eventually(lambda: listener.accepted > 0)
+    ((_, dropped),) = listeners.held()
+    assert dropped > 30
+
+
+async def test_never_shares_its_port(listener: Listener) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind((ADDRESS, listener.port))
+    with pytest.raises(PortOccupied):
+        bind_listener("udp", ADDRESS, listener.port)
+
+
+async def test_stops_whole(listeners: UdpListeners, listener: Listener) -> None:
+    await listeners.stop()
+    await listeners.stop()
+    assert list(listeners.held()) == []
+    bind_listener("udp", ADDRESS, listener.port).close()
