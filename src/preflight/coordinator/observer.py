@@ -11,7 +11,8 @@ class RunObserver(Protocol):
 
     def agent(self, node: str, state: str, detail: str) -> None:
         """An agent's state is known, or has changed. `state` is a `model.observation.AgentState`;
-        the same state may be told several times."""
+        the same state may be told several times.
+        """
 
     def listening(self, node: str, held: int, wanted: int) -> None:
         """An agent holds `held` of the `wanted` ports that the plan gives it."""

@@ -120,7 +120,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     answers ARP or neighbour discovery."""
     deadline: float = 8.0
     """Bound on the first pass; what is left undone then is `untested`."""
-    second_look: float = 4.0
+    second_look: float = 6.5
     """Bound on the second look at silent ports whose refusals were rate-limited."""
     greet: float = 5.0
     """How long an agent is waited for."""

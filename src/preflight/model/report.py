@@ -77,44 +77,74 @@ class Evidence(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a verdict stands on. A field that has nothing to say is left out."""
 
     attempts: int = 0
+    """Connections begun or datagrams sent."""
     answered: int = 0
+    """Of those, how many got a valid answer."""
     errno: str | None = None
+    """The symbolic name, as in "ECONNREFUSED"."""
     operation: str | None = None
+    """The step that failed, or the last that worked."""
     icmp: IcmpEvidence | None = None
     icmp_seen: int | None = None
+    """On how many ports the ICMP error was really seen: the kernel limits how many it tells."""
     seen_by_destination: bool | None = None
+    """Whether the destination's listener saw an attempt."""
     retransmits: int | None = None
+    """Connections that needed more than one SYN."""
     capture: bool | None = None
+    """Whether packets were captured at both ends."""
     where_possible: tuple[Where, ...] = ()
+    """Where it may break, as far as the evidence goes."""
     answered_by: str | None = None
+    """The node that answered instead."""
     owner: str | None = None
+    """The program that holds the port at the destination."""
     first_bytes: str | None = None
+    """What somebody else answered, in hexadecimal (at most 16 bytes)."""
 
 
 class FlowRecord(Struct, frozen=True, kw_only=True):
     """Ports of one (source, destination, protocol, family, rule) that share a result."""
 
     source: str
+    """A node's name."""
     destination: str
+    """A node's name, or a VIP's."""
     protocol: Protocol
     family: Family
     source_address: str
     destination_address: str
     ports: str
+    """Ports and ranges of ports, ascending: `"30000-30079,30081-32767"`."""
     rule: str
+    """Name of the rule that asks for it; `Report.rules` says why."""
     required: bool
+    """False: blocked is a warning only."""
     expected: Expected
+    """"blocked" where the rule says that this must not work."""
     verdict: Verdict
     ok: bool | None
+    """Whether it is as it must be; null: not known."""
     cause: Cause | None = None
+    """Null only for a plain `open`."""
     where: Where | None = None
+    """Null unless `blocked`."""
     reported_by: str | None = None
+    """The address that sent the ICMP error."""
     proof: Literal["agent", "connection"] | None = None
+    """"agent": the right agent answered our challenge; "connection": another program holds
+    the port, and the connection was made.
+    """
     rtt_ms: float | None = None
+    """Median, in milliseconds."""
     loss: float | None = None
+    """Share of lost datagrams or connections, from 0 to 1."""
     observed_source: str | None = None
+    """The source address that the destination saw."""
     backends: dict[str, int] | None = None
+    """A VIP: how many answers each node behind it gave."""
     detail: str = ""
+    """One sentence for people."""
     evidence: Evidence = Evidence()
 
 
@@ -135,10 +165,14 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     state: AgentState
     detail: str
+    """Why it is not ready."""
     version: str
     instance: str
+    """Random identity of the agent's process: another one after a restart."""
     clock_offset_ms: float | None
+    """The agent's clock minus the coordinator's, in milliseconds."""
     capture: bool
+    """Whether the agent may capture packets (CAP_NET_RAW)."""
     listeners: tuple[ListenerRecord, ...]
 
 
@@ -149,11 +183,14 @@ class Finding(Struct, frozen=True, kw_only=True):
     """One thing to know or to fix. `flows` are indexes into `Report.flows`."""
 
     code: str
+    """Stable name of this kind of finding."""
     severity: Severity
     title: str
     detail: str = ""
     fix: str = ""
+    """What to do, for people."""
     flows: tuple[int, ...] = ()
+    """Indexes into `Report.flows`."""
 
 
 class FlowCounts(Struct, frozen=True, kw_only=True):
@@ -172,6 +209,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     ok: bool
     records: int
+    """How many entries `Report.flows` has."""
     flows: FlowCounts
 
 
@@ -181,6 +219,7 @@ class RuleRecord(Struct, frozen=True, kw_only=True):
     name: str
     why: str
     source: str
+    """Where a reader can check the reason."""
     profile: str
 
 
@@ -191,8 +230,11 @@ class Report(Struct, frozen=True, kw_only=True):
     cluster: str
     profiles: tuple[str, ...]
     started: str
+    """ISO 8601, UTC, by the coordinator's clock."""
     finished: str
+    """ISO 8601, UTC, by the coordinator's clock."""
     interrupted: bool
+    """Ctrl-C or a kill ended the run early."""
     phases: tuple[Phase, ...]
     summary: Summary
     agents: tuple[AgentRecord, ...]

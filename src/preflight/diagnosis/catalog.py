@@ -1,0 +1,226 @@
+"""Every finding that there is: its code, its severity, and how it is worded.
+
+The texts are templates; `findings` and `surroundings` fill them. A code is public, and stays.
+"""
+
+from msgspec import Struct
+
+from preflight.model.report import Cause, Finding, Severity, Where
+
+
+class Kind(Struct, frozen=True, kw_only=True):
+    """One kind of finding. The texts are `str.format` templates."""
+
+    code: str
+    severity: Severity
+    title: str
+    detail: str = "{detail}"
+    fix: str = ""
+
+    def fill(self, *, flows: tuple[int, ...] = (), **words: object) -> Finding:
+        """A finding of this kind. `flows` are indexes into the report's records."""
+        return Finding(
+            code=self.code,
+            severity=self.severity,
+            title=self.title.format_map(words),
+            detail=self.detail.format_map(words),
+            fix=self.fix.format_map(words),
+            flows=flows,
+        )
+
+
+# About flows. `{flow}` is "2 workers -> db1 25080/tcp".
+EXPOSED = Kind(
+    code="exposed",
+    severity="error",
+    title="{flow} must be blocked, and is {verdict}",
+    fix="Close it: nothing but what the rules name should get from {sources} to {destinations}.",
+)
+INTERCEPTED = Kind(
+    code="intercepted", severity="error", title="{flow} intercepted: {cause}", fix="{fix}"
+)
+NO_BACKEND = Kind(
+    code="no-backend", severity="error", title="{flow} blocked: no backend behind it", fix="{fix}"
+)
+BLOCKED = Kind(code="blocked", severity="error", title="{flow} blocked: {cause}", fix="{fix}")
+BLOCKED_OPTIONAL = Kind(
+    code="blocked-optional",
+    severity="warning",
+    title="{flow} {verdict}, but not required: {cause}",
+    fix="Only if you use it: {fix}",
+)
+DEGRADED_LOSS = Kind(
+    code="degraded-loss",
+    severity="warning",
+    title="{flow} works, but loses packets",
+    fix="Ask the network team for errors, drops and policing between {sources} and "
+    "{destinations}; ping with a thousand packets shows the same.",
+)
+PATH_MTU = Kind(
+    code="path-mtu",
+    severity="warning",
+    title="{flow} passes small data only",
+    fix="Compare the MTU of the interfaces at both ends and on the way (VPN, tunnel, jumbo "
+    "frames), and let ICMP 'fragmentation needed' (IPv4 3/4, IPv6 type 2) through.",
+)
+TOO_LOSSY = Kind(
+    code="too-lossy",
+    severity="warning",
+    title="{flow} could not be tested: too many packets are lost",
+    fix="Cure the packet loss between {sources} and {destinations} first, then run again.",
+)
+NO_NEIGHBOUR = Kind(
+    code="no-neighbour",
+    severity="error",
+    title="{flow} could not be tested: nobody has the address",
+    fix="Is {destinations} switched on, and is its address right? Nobody answers for it on "
+    "the link of {sources}.",
+)
+NOT_TESTED = Kind(
+    code="not-tested",
+    severity="warning",
+    title="{flow} could not be tested",
+    fix="Run again, with a longer --deadline or narrowed to these flows (--from, --to, --port).",
+)
+VIP_UNSTEADY = Kind(
+    code="vip-unsteady",
+    severity="warning",
+    title="{flow} is open, but some connections failed",
+    fix="Look at the health checks of {destinations}: a backend behind it does not answer.",
+)
+NAT_OBSERVED = Kind(
+    code="nat-observed",
+    severity="warning",
+    title="{source} appears to {destinations} as {observed}",
+    detail="It left as {left}: its address is translated on the way. Firewall rules that name "
+    "{address} do not see it.",
+    fix="Take the translation away between these nodes, or name {observed} in the rules.",
+)
+OTHER_SOURCE = Kind(
+    code="other-source-address",
+    severity="warning",
+    title="{source} reaches {destinations} from {local}, not from {address}",
+    detail="The source's own routes choose {local}. What was tested is that address.",
+    fix="Correct the node's address in the cluster file, or the routes on {source} "
+    "(`ip route get` with the destination's address shows the choice).",
+)
+
+# About nodes.
+AGENT_UNREACHABLE = Kind(
+    code="agent-unreachable",
+    severity="error",
+    title="no agent on {node}",
+    fix="On {node}: `preflight serve --key-file cluster.agent.key`, and open {port}/tcp to "
+    "{host} from the coordinator.",
+)
+AGENT_REFUSED = Kind(
+    code="agent-refused",
+    severity="error",
+    title="{node}'s agent refused to take part",
+    fix="Cure what it says; then on {node}: `preflight serve --key-file cluster.agent.key`, "
+    "with the key file and the version of this coordinator.",
+)
+AGENT_LOST = Kind(
+    code="agent-lost",
+    severity="error",
+    title="{node}'s agent was lost during the run",
+    fix="Look at what ended it, start it again (on {node}: `preflight serve --key-file "
+    "cluster.agent.key`), and run again.",
+)
+PORT_OCCUPIED = Kind(
+    code="port-occupied",
+    severity="warning",
+    title="{node} {ports}/{protocol} held by {owner}",
+    detail="Another program has the port, so {node}'s agent could not answer on it.{detail}",
+    fix="Before an installation: free the port on {node}, and run again. Where its holder is the "
+    "service itself, a connection is all the proof that there is.",
+)
+BIND_DENIED = Kind(
+    code="bind-denied",
+    severity="error",
+    title="{node}'s agent may not listen on {ports}/{protocol}",
+    fix="Ports below 1024 want root or CAP_NET_BIND_SERVICE; an address that is not on the "
+    "machine wants `nat = true` or the right address in the cluster file.",
+)
+CLOCK_OFFSET = Kind(
+    code="clock-offset",
+    severity="warning",
+    title="{node}'s clock is {offset} {direction} the coordinator's",
+    detail="Certificates and etcd want clocks that agree.",
+    fix="On {node}: start time synchronisation (chronyc tracking, timedatectl status).",
+)
+NAT_NODE = Kind(
+    code="nat-node",
+    severity="info",
+    title="{node} is behind NAT",
+    detail="A pass covers the translated path: the address of the plan is not on the machine.",
+)
+LOCAL_PORT_RANGE = Kind(
+    code="local-port-range",
+    severity="warning",
+    title="{node} may take ports {ports} for its own connections",
+    detail="net.ipv4.ip_local_port_range is {first} {last}: an outgoing connection with such a "
+    "local port keeps a service from binding it.",
+    fix="On {node}: sysctl -w net.ipv4.ip_local_reserved_ports={reserve} (and in "
+    "/etc/sysctl.d/, to keep it; add what is reserved already).",
+)
+
+# About the run.
+INTERRUPTED = Kind(
+    code="interrupted",
+    severity="warning",
+    title="the run was interrupted",
+    detail="What had not been tried by then is untested.",
+    fix="Run again.",
+)
+PLAN_NOTE = Kind(code="plan-note", severity="info", title="{note}", detail="")
+
+_ASK = "Ask the network team to allow {sources} to {destinations} on {ports}/{protocol}"
+_OWN_FIREWALL = (
+    "allow {ports}/{protocol} from {sources} in the machine's own firewall "
+    "(`nft list ruleset`, `firewall-cmd --list-all`)"
+)
+_FIXES_BY_CAUSE = {
+    Cause.NO_ROUTE: "Give {sources} a route to {destinations} (`ip route get` with the address).",
+    Cause.NO_NEIGHBOUR: "Is {destinations} switched on, in the same network segment as {sources}, "
+    "and its address right? Nobody answers for it.",
+    Cause.SEND_DENIED: "Allow {ports}/{protocol} to {destinations} in the output rules of "
+    "{sources} (`nft list ruleset`, `ip route`, `ip rule`).",
+    Cause.WRONG_NODE: "Find who leads {ports}/{protocol} of {destinations} to {answered_by}: "
+    "a DNAT rule, a balancer's pool, or the same address on two machines.",
+    Cause.IMPOSTOR: "Find what answers {ports}/{protocol} in place of {destinations}: a proxy, a "
+    "redirect, a balancer, or a second machine with the address.",
+    Cause.NO_BACKEND: "Look at the backend pool of {destinations} and at its health checks: "
+    "it accepts connections and has nowhere to send them.",
+    Cause.STALLED: "Look for a device that inspects traffic between {sources} and {destinations}: "
+    "the handshake passes, the data does not.",
+    Cause.CLOSED: "Look for a device that inspects traffic between {sources} and {destinations} "
+    "and cuts what it does not know: the handshake passes, then the connection is cut.",
+    Cause.ICMP_HOST_UNREACHABLE: "{reporter} finds nobody at the address of {destinations}, or "
+    "rejects so: check the route there, then its rules for {ports}/{protocol}.",
+    Cause.ICMP_NET_UNREACHABLE: "{reporter} has no route to {destinations}, or rejects so: check "
+    "its routes, then its rules for {ports}/{protocol}.",
+    Cause.ICMP_TIME_EXCEEDED: "Packets to {destinations} run in a circle near {reporter}: "
+    "check the routes there.",
+}
+_FIXES_BY_WHERE = {
+    Where.SOURCE_EGRESS: "On {sources}: allow {ports}/{protocol} to {destinations} in the "
+    "machine's own output rules (`nft list ruleset`).",
+    Where.FORWARD_PATH: _ASK + ": {reporter} on the way refuses it.",
+    Where.DESTINATION_HOST: "On {destinations}: " + _OWN_FIREWALL + ".",
+    Where.RETURN_PATH: _ASK + ", and the answers back: they get lost on the way.",
+    Where.SOURCE_INGRESS: "On {sources}: let the answers in (`nft list ruleset`, established "
+    "connections).",
+    Where.UNKNOWN: _ASK + "; and on {destinations}: " + _OWN_FIREWALL + ".",
+}
+
+
+def fix_for(cause: Cause | None, where: Where | None) -> str:
+    """The template of the sentence that says who has to do what.
+
+    At the destination's own host, where ICMP comes from its firewall, `where` tells more than
+    the kind of error.
+    """
+    if cause in _FIXES_BY_CAUSE and where is not Where.DESTINATION_HOST:
+        return _FIXES_BY_CAUSE[cause]
+    return _FIXES_BY_WHERE[where or Where.UNKNOWN]

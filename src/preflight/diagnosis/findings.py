@@ -1,0 +1,183 @@
+"""What there is to tell of a run: troubles with flows, then with nodes, then notes."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from preflight.diagnosis import catalog
+from preflight.diagnosis.catalog import Kind, fix_for
+from preflight.diagnosis.grouping import (
+    Group,
+    describe,
+    group_records,
+    list_nodes,
+    name_nodes,
+    short_ports,
+)
+from preflight.diagnosis.index import Index, canonical, is_vip
+from preflight.diagnosis.surroundings import node_findings
+from preflight.model.observation import Failure
+from preflight.model.plan import Plan
+from preflight.model.report import Cause, Finding, FlowRecord, Verdict
+
+_WRONG = frozenset({Verdict.BLOCKED, Verdict.INTERCEPTED})
+_PROVEN = frozenset({Verdict.OPEN, Verdict.DEGRADED})
+_KINDS_BY_CAUSE = {
+    Cause.NO_BACKEND: catalog.NO_BACKEND,
+    Cause.LOSS: catalog.DEGRADED_LOSS,
+    Cause.PATH_MTU: catalog.PATH_MTU,
+}
+_KINDS_UNTESTED = {
+    Cause.LOSS: catalog.TOO_LOSSY,
+    Cause.NO_NEIGHBOUR: catalog.NO_NEIGHBOUR,
+    Cause.SKIPPED: catalog.NOT_TESTED,
+}
+_SEVERITIES = ("error", "warning", "info")
+
+
+def list_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> tuple[Finding, ...]:
+    """Every finding of a run, errors first."""
+    found = [
+        *_flow_findings(plan, index, records),
+        *_unsteady_vips(plan, index, records),
+        *_source_findings(plan, index, records),
+        *node_findings(plan, index, records),
+        *(catalog.PLAN_NOTE.fill(note=note) for note in plan.notes),
+    ]
+    if index.interrupted:
+        found.append(catalog.INTERRUPTED.fill())
+    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))
+
+
+def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
+    chosen: dict[Kind, list[int]] = defaultdict(list)
+    for number, record in enumerate(records):
+        kind = _kind_of(record)
+        # One finding says that the run was interrupted; that is enough.
+        if kind is not None and not (kind is catalog.NOT_TESTED and index.interrupted):
+            chosen[kind].append(number)
+    for kind, numbers in chosen.items():
+        for group in group_records(records, numbers):
+            yield _tell(kind, group, plan, records)
+
+
+def _kind_of(record: FlowRecord) -> Kind | None:
+    """The kind of finding that a record calls for, if any."""
+    if record.verdict is Verdict.UNTESTED:
+        return _KINDS_UNTESTED.get(record.cause) if record.cause is not None else None
+    if record.expected == "blocked":
+        return catalog.EXPOSED if record.verdict is not Verdict.BLOCKED else None
+    if record.cause is None:
+        return None
+    if record.verdict in _WRONG and not record.required:
+        return catalog.BLOCKED_OPTIONAL
+    if record.verdict is Verdict.INTERCEPTED:
+        return catalog.INTERCEPTED
+    return _KINDS_BY_CAUSE.get(record.cause, catalog.BLOCKED)
+
+
+def _tell(kind: Kind, group: Group, plan: Plan, records: Sequence[FlowRecord]) -> Finding:
+    trouble = group.trouble
+    words = {
+        "sources": list_nodes(group.sources, plan),
+        "destinations": list_nodes(group.destinations, plan),
+        "ports": short_ports(group.ports),
+        "protocol": trouble.protocol,
+        "reporter": trouble.reporter or "a device",
+        "answered_by": trouble.answered_by or "another node",
+    }
+    fix = fix_for(trouble.cause, trouble.where).format_map(words)
+    return kind.fill(
+        flows=group.flows,
+        flow=describe(group, plan),
+        verdict=trouble.verdict.value,
+        cause=_cause_in_words(group),
+        detail=_detail(group, records),
+        fix=fix,
+        **words,
+    )
+
+
+def _cause_in_words(group: Group) -> str:
+    trouble = group.trouble
+    cause = trouble.cause.value.replace("-", " ") if trouble.cause is not None else "proven"
+    cause = cause.replace("icmp", "ICMP")
+    if trouble.answered_by is not None:
+        return f"{cause} ({trouble.answered_by})"
+    return f"{cause}, by {trouble.reporter}" if trouble.reporter is not None else cause
+
+
+def _detail(group: Group, records: Sequence[FlowRecord]) -> str:
+    """The first record's sentence, and how many more say the like."""
+    detail = records[group.flows[0]].detail
+    more = len(group.flows) - 1
+    return f"{detail} (and {more} more like it)" if more else detail
+
+
+def _unsteady_vips(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
+    """VIPs that are open, but not with every connection."""
+    failing = {
+        (probe.source, probe.destination)
+        for probe in plan.probes
+        if is_vip(probe)
+        for outcome in index.outcomes.get(probe.id, ())
+        if outcome.failure not in {None, Failure.CONNECTED_ONLY, Failure.SKIPPED}
+    }
+    numbers = [
+        number
+        for number, record in enumerate(records)
+        if record.verdict in _PROVEN and (record.source, record.destination) in failing
+    ]
+    for group in group_records(records, numbers):
+        yield _tell(catalog.VIP_UNSTEADY, group, plan, records)
+
+
+def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
+    """Sources that leave from, or are seen under, another address than the plan's."""
+    observed: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    others: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    addresses = {
+        (flow.source, flow.destination, canonical(flow.destination_address)): flow.source_address
+        for flow in plan.flows
+    }
+    for probe in plan.probes:
+        pair = (probe.source, probe.destination, canonical(probe.address))
+        address = addresses.get(pair)
+        if address is None:
+            continue
+        for outcome in index.outcomes.get(probe.id, ()):
+            local = canonical(outcome.local_address or address)
+            seen = canonical(outcome.observed_source or local)
+            if seen not in {canonical(address), local}:
+                observed[probe.source, address, local, seen].append(probe.destination)
+            if local != canonical(address) and not index.nodes[probe.source].nat:
+                others[probe.source, address, local].append(probe.destination)
+    for (source, address, local, seen), names in observed.items():
+        yield catalog.NAT_OBSERVED.fill(
+            flows=_flows_between(records, source, address, names),
+            source=source,
+            destinations=name_nodes(tuple(dict.fromkeys(names)), plan),
+            observed=seen,
+            left=local,
+            address=address,
+        )
+    for (source, address, local), names in others.items():
+        yield catalog.OTHER_SOURCE.fill(
+            flows=_flows_between(records, source, address, names),
+            source=source,
+            destinations=name_nodes(tuple(dict.fromkeys(names)), plan),
+            local=local,
+            address=address,
+        )
+
+
+def _flows_between(
+    records: Sequence[FlowRecord], source: str, address: str, destinations: Sequence[str]
+) -> tuple[int, ...]:
+    wanted = set(destinations)
+    return tuple(
+        number
+        for number, record in enumerate(records)
+        if record.source == source
+        and record.source_address == address
+        and record.destination in wanted
+    )

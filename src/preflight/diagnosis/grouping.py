@@ -1,0 +1,151 @@
+"""One cause, one line: records that one fix would cure, told together."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from preflight.model.cluster import Protocol
+from preflight.model.plan import Family, Plan
+from preflight.model.report import Cause, FlowRecord, Verdict, Where
+from preflight.ports import Ranges, count_ports, format_ports, parse_ports, union
+
+_LONG = 48
+"""Characters of a list of ports that somebody still reads."""
+_MANY = 6
+"""From this many names on, the rest is a number."""
+_OWN_ENDS = frozenset({Where.SOURCE_EGRESS, Where.DESTINATION_HOST})
+
+
+class Trouble(Struct, frozen=True, kw_only=True):
+    """What records must have in common to be one line, but for their ends and ports."""
+
+    protocol: Protocol
+    family: Family
+    verdict: Verdict
+    cause: Cause | None
+    where: Where | None
+    reporter: str | None
+    """Null where each end reports itself: else every node would have a line of its own."""
+    answered_by: str | None
+    required: bool
+    expected: str
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Records of one trouble, from all these sources to all these destinations."""
+
+    trouble: Trouble
+    sources: tuple[str, ...]
+    destinations: tuple[str, ...]
+    ports: Ranges
+    flows: tuple[int, ...]
+
+
+def group_records(records: Sequence[FlowRecord], chosen: Iterable[int]) -> list[Group]:
+    """Group the chosen records (indexes), in the order in which their first ones stand."""
+    pairs: dict[Trouble, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number in chosen:
+        record = records[number]
+        pairs[_trouble_of(record)][record.source, record.destination].append(number)
+    groups: list[Group] = []
+    for trouble, by_pair in pairs.items():
+        same_ports: dict[Ranges, dict[tuple[str, str], list[int]]] = defaultdict(dict)
+        for pair, numbers in by_pair.items():
+            ports = union(*(parse_ports(records[number].ports) for number in numbers))
+            same_ports[ports][pair] = numbers
+        for ports, alike in same_ports.items():
+            groups += _blocks(trouble, ports, alike)
+    return sorted(groups, key=lambda group: group.flows)
+
+
+def describe(group: Group, plan: Plan) -> str:
+    """`2 workers -> db1 25080/tcp`."""
+    suffix = f" over IPv{group.trouble.family}" if _is_dual(plan) else ""
+    return (
+        f"{name_nodes(group.sources, plan)} -> {name_nodes(group.destinations, plan)} "
+        f"{short_ports(group.ports)}/{group.trouble.protocol}{suffix}"
+    )
+
+
+def name_nodes(names: Sequence[str], plan: Plan) -> str:
+    """`w1`, or several by a role that they share: `2 workers`."""
+    if len(names) == 1:
+        return names[0]
+    roles: dict[str, set[str]] = defaultdict(set)
+    for node in plan.nodes:
+        for role in node.roles:
+            roles[role].add(node.name)
+    for role, members in roles.items():
+        if set(names) <= members:
+            return f"{len(names)} {role}s"
+    return f"{len(names)} nodes"
+
+
+def short_ports(ranges: Ranges) -> str:
+    """The ports, or how many they are where the list would not be read. Records have them all."""
+    text = format_ports(ranges)
+    if len(text) <= _LONG:
+        return text
+    return f"{count_ports(ranges)} ports within {ranges[0][0]}-{ranges[-1][1]}"
+
+
+def list_nodes(names: Sequence[str], plan: Plan) -> str:
+    """`w1 (10.0.2.11), w2 (10.0.2.12)`: for a sentence that somebody will act on."""
+    addresses = {node.name: "/".join(node.addresses) for node in plan.nodes}
+    addresses |= {vip.name: vip.address for vip in plan.vips}
+    shown = [f"{name} ({addresses.get(name, '?')})" for name in names[:_MANY]]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _trouble_of(record: FlowRecord) -> Trouble:
+    return Trouble(
+        protocol=record.protocol,
+        family=record.family,
+        verdict=record.verdict,
+        cause=record.cause,
+        where=record.where,
+        reporter=None if record.where in _OWN_ENDS else record.reported_by,
+        answered_by=record.evidence.answered_by,
+        required=record.required,
+        expected=record.expected,
+    )
+
+
+def _blocks(
+    trouble: Trouble, ports: Ranges, pairs: dict[tuple[str, str], list[int]]
+) -> list[Group]:
+    """Cut pairs into blocks in which every source is paired with every destination."""
+    sources = tuple(dict.fromkeys(source for source, _ in pairs))
+    destinations = tuple(dict.fromkeys(destination for _, destination in pairs))
+    if len(pairs) == sum(a != b for a in sources for b in destinations):
+        return [_group(trouble, ports, sources, destinations, pairs)]
+    towards: dict[str, list[str]] = defaultdict(list)
+    for source, destination in pairs:
+        towards[destination].append(source)
+    blocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for destination, found in towards.items():
+        blocks[tuple(found)].append(destination)
+    return [_group(trouble, ports, a, tuple(b), pairs) for a, b in blocks.items()]
+
+
+def _group(
+    trouble: Trouble,
+    ports: Ranges,
+    sources: tuple[str, ...],
+    destinations: tuple[str, ...],
+    pairs: dict[tuple[str, str], list[int]],
+) -> Group:
+    numbers = (pairs.get((a, b), []) for a in sources for b in destinations)
+    return Group(
+        trouble=trouble,
+        sources=sources,
+        destinations=destinations,
+        ports=ports,
+        flows=tuple(sorted(number for found in numbers for number in found)),
+    )
+
+
+def _is_dual(plan: Plan) -> bool:
+    return len({flow.family for flow in plan.flows}) > 1

@@ -1,0 +1,314 @@
+"""The rules that turn evidence into a verdict, in the order in which they are asked.
+
+Each looks at one cell and answers, or leaves it to the next; the last always answers. The
+order is the point: proof comes before everything, what could not be looked at comes before
+what went wrong, and what came far tells more than what did not.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from preflight.diagnosis.cells import Cell
+from preflight.diagnosis.confidence import attempts_per_port, loss_explains
+from preflight.diagnosis.destination import STATE_CAUSES
+from preflight.diagnosis.icmp import cause_of
+from preflight.diagnosis.joining import Seen, seen_elsewhere
+from preflight.diagnosis.judgement import Case, Judgement, Scene, make_case
+from preflight.diagnosis.notes import agent_note
+from preflight.diagnosis.places import BEYOND_SOURCE, EVERYWHERE, LEFT_BY_SIGHT, place_of
+from preflight.model.observation import Failure, Icmp
+from preflight.model.report import Cause, Verdict, Where
+
+Rule: TypeAlias = Callable[[Case], Judgement | None]
+
+_CONNECTED = frozenset(
+    {
+        Failure.FOREIGN_ANSWER,
+        Failure.CLOSED_AFTER_CONNECT,
+        Failure.SILENT_AFTER_CONNECT,
+        Failure.CONNECTED_ONLY,
+    }
+)
+_OWN_KERNEL = {
+    Failure.NO_ROUTE: Cause.NO_ROUTE,
+    Failure.NO_NEIGHBOUR: Cause.NO_NEIGHBOUR,
+    Failure.SEND_DENIED: Cause.SEND_DENIED,
+}
+
+
+def judge(scene: Scene, cell: Cell) -> Judgement:
+    """What is true of a cell: the first rule that has an answer gives it."""
+    case = make_case(scene, cell)
+    for rule in RULES:
+        judgement = rule(case)
+        if judgement is not None:
+            return judgement
+    raise AssertionError("the last rule answers everything")
+
+
+def stranger_answered(case: Case) -> Judgement | None:
+    """Another agent, another port of the right one, or another program answered."""
+    end = case.cell.end
+    if not (end.held or (end.confirmed and end.owner is not None)):
+        return None
+    for answer in case.answers:
+        if answer.kind == "other-node":
+            return _intercepted(Cause.WRONG_NODE, case, answered_by=answer.node)
+        if answer.kind == "other-port":
+            port = answer.outcome.answered_port
+            note = f"it was led to port {port} of the same agent"
+            return _intercepted(Cause.IMPOSTOR, case, answered_by=answer.node, note=note)
+    foreign = case.leading is not None and case.leading.failure is Failure.FOREIGN_ANSWER
+    if foreign and end.owner is None and not (case.scene.vip and case.answers):
+        return _intercepted(Cause.IMPOSTOR, case)
+    return None
+
+
+def right_agent_answered(case: Case) -> Judgement | None:
+    """Proof is proof, also when the agent was lost afterwards."""
+    if any(answer.kind == "right" for answer in case.answers):
+        return Judgement(verdict=Verdict.OPEN, proof="agent")
+    return None
+
+
+def another_life_answered(case: Case) -> Judgement | None:
+    """The right name with another instance: the agent was restarted, and nobody vouches for it."""
+    if not any(answer.kind == "restarted" for answer in case.answers):
+        return None
+    node = min(answer.node for answer in case.answers)
+    return _untested(Cause.AGENT_LOST, f"{node}'s agent was restarted during the run")
+
+
+def nothing_was_tried(case: Case) -> Judgement | None:
+    """No outcome, or one that says why there was no attempt."""
+    failure = case.leading.failure if case.leading is not None else None
+    if case.answers or failure not in {None, Failure.SKIPPED, Failure.LOCAL_LIMIT}:
+        return None
+    if failure is Failure.LOCAL_LIMIT:
+        errno = case.leading.errno if case.leading is not None else None
+        name = case.scene.probe.source
+        return _untested(Cause.SKIPPED, f"{name} ran out of resources of its own ({errno})")
+    if failure is Failure.SKIPPED:
+        return _untested(Cause.SKIPPED, "the run's bounds or its deadline left no room for it")
+    source = case.scene.source
+    if source.state != "ready":
+        return _untested(STATE_CAUSES[source.state], agent_note(source))
+    if not case.cell.end.ready:
+        return _not_confirmed(case)
+    if case.scene.index.interrupted:
+        return _untested(Cause.SKIPPED, "interrupted: the run was stopped before it was tried")
+    return _untested(Cause.SKIPPED, f"{source.node} told nothing of it")
+
+
+def port_was_denied(case: Case) -> Judgement | None:
+    """The destination's agent was not allowed to listen there."""
+    end = case.cell.end
+    if end.denied is None or end.held:
+        return None
+    why = f": {end.denied}" if end.denied else ""
+    return _untested(Cause.BIND_DENIED, f"{case.scene.probe.destination} could not listen{why}")
+
+
+def port_was_occupied(case: Case) -> Judgement | None:
+    """Another program holds the port: a connection is all the proof that can be had."""
+    end, leading = case.cell.end, case.leading
+    if end.owner is None or end.held:
+        return None
+    owner = end.owner or "another program"
+    if case.scene.probe.protocol == "tcp" and leading is not None:
+        if leading.failure in _CONNECTED and end.owner_listens:
+            return Judgement(verdict=Verdict.OPEN, proof="connection", owner=owner, held=False)
+        if leading.failure not in {*_CONNECTED, Failure.RESET}:
+            return None
+    idle = case.scene.probe.protocol == "tcp" and not end.owner_listens
+    doing = "holds the port, but does not listen" if idle else "holds the port there"
+    return _untested(Cause.PORT_IN_USE, f"{owner} {doing}", owner=owner)
+
+
+def destination_did_not_confirm(case: Case) -> Judgement | None:
+    """Nobody vouches for the destination's listener, so that a failure means nothing."""
+    end = case.cell.end
+    if not end.confirmed:
+        return _not_confirmed(case)
+    if end.held or end.owner is not None:
+        return None
+    name = case.scene.probe.destination
+    if end.dropped:
+        note = f"{name}'s agent had to drop attempts by its own limits, so silence proves nothing"
+        return _untested(Cause.SKIPPED, note)
+    return _untested(Cause.AGENT_LOST, f"{name}'s listener was not up all the time")
+
+
+def connected_without_answer(case: Case) -> Judgement | None:
+    """A handshake was completed. By whom, and what became of the connection?"""
+    leading, cell, scene = case.leading, case.cell, case.scene
+    if leading is None or leading.failure not in _CONNECTED:
+        return None
+    if cell.end.owner is not None or leading.failure is Failure.CONNECTED_ONLY:
+        owner = cell.end.owner or None
+        note = "the connection that was made may be another program's"
+        return _untested(Cause.PORT_IN_USE, note, owner=owner)
+    silent = leading.failure is Failure.SILENT_AFTER_CONNECT
+    if silent and _loss_explains(case):
+        return _too_lossy()
+    if cell.seen is None:
+        return _untested(Cause.SKIPPED, "what the destination saw of it is not known")
+    ending = Cause.STALLED if silent else Cause.CLOSED
+    if cell.seen >= Seen.CONNECTION:
+        return _blocked(ending, case, possible=LEFT_BY_SIGHT[cell.seen], seen=True)
+    other = seen_elsewhere(cell.outcomes, scene.probe, scene.index)
+    if other is not None:
+        return _intercepted(Cause.WRONG_NODE, case, answered_by=other)
+    if scene.vip:
+        ending = Cause.STALLED if silent else Cause.NO_BACKEND
+        return _blocked(ending, case, possible=BEYOND_SOURCE, seen=False)
+    return _intercepted(Cause.IMPOSTOR, case)
+
+
+def refused_by_icmp(case: Case) -> Judgement | None:
+    """An ICMP error, its own or the one that its neighbours got."""
+    failure = case.leading.failure if case.leading is not None else None
+    icmp = case.leading.icmp if case.leading is not None else None
+    if failure is Failure.NO_ANSWER:
+        icmp = case.cell.shared_icmp
+    elif failure is not Failure.ICMP:
+        return None
+    if icmp is not None:
+        return _blocked(cause_of(icmp), case, where=place_of(icmp, case.scene), icmp=icmp)
+    if failure is Failure.ICMP:
+        return _blocked(Cause.ICMP_OTHER, case, possible=EVERYWHERE)
+    return None
+
+
+def refused_by_own_kernel(case: Case) -> Judgement | None:
+    """The packet never left the source."""
+    cause = _OWN_KERNEL.get(case.leading.failure or Failure.SKIPPED) if case.leading else None
+    if cause is None or case.leading is None:
+        return None
+    return _blocked(cause, case, where=Where.SOURCE_EGRESS, icmp=case.leading.icmp)
+
+
+def reset_to_the_syn(case: Case) -> Judgement | None:
+    """A RST although the listener was up: the destination's firewall, or one on the way."""
+    if case.leading is None or case.leading.failure is not Failure.RESET:
+        return None
+    return _blocked(Cause.RESET, case, possible=BEYOND_SOURCE)
+
+
+def silence(case: Case) -> Judgement:
+    """Nothing came back."""
+    if _loss_explains(case):
+        return _too_lossy()
+    sight, seen = case.cell.seen, _was_seen(case)
+    if case.scene.probe.protocol == "udp":
+        if sight is Seen.CHALLENGE:
+            # The listener's own kernel refused to send the answer.
+            return _blocked(Cause.NO_ANSWER, case, where=Where.DESTINATION_HOST, seen=seen)
+        possible = EVERYWHERE if sight is None else LEFT_BY_SIGHT[sight]
+        return _blocked(Cause.NO_ANSWER, case, possible=possible, seen=seen)
+    if sight is None or not seen:
+        # The listener tells of every connection that it accepted, and had none of these. A SYN
+        # may have come as far as its host all the same: only a whole handshake reaches it.
+        unseen = False if case.cell.end.held else None
+        return _blocked(Cause.NO_ANSWER, case, possible=EVERYWHERE, seen=unseen)
+    return _blocked(Cause.NO_ANSWER, case, possible=LEFT_BY_SIGHT[sight], seen=seen)
+
+
+RULES: tuple[Rule, ...] = (
+    stranger_answered,
+    right_agent_answered,
+    another_life_answered,
+    nothing_was_tried,
+    port_was_denied,
+    port_was_occupied,
+    destination_did_not_confirm,
+    connected_without_answer,
+    refused_by_icmp,
+    refused_by_own_kernel,
+    reset_to_the_syn,
+    silence,
+)
+
+
+def _not_confirmed(case: Case) -> Judgement:
+    scene, end = case.scene, case.cell.end
+    if scene.no_neighbour is not None:
+        note = f"nobody answers ARP or neighbour discovery for {scene.probe.address}"
+        return _untested(Cause.NO_NEIGHBOUR, note, icmp=scene.no_neighbour.icmp)
+    if end.ready and scene.index.interrupted:
+        note = f"interrupted: {scene.probe.destination} was not asked any more"
+        return _untested(Cause.SKIPPED, note)
+    agents = [scene.index.agents[n] for n in scene.probe.answerers if n in scene.index.agents]
+    note = "; ".join(agent_note(agent) for agent in agents)
+    strangers = [answer.node for answer in case.answers if answer.kind == "other-node"]
+    if strangers:
+        note += f"; {min(strangers)} answered in its place"
+    return _untested(end.absence or Cause.AGENT_LOST, note)
+
+
+def _untested(
+    cause: Cause, note: str, *, owner: str | None = None, icmp: Icmp | None = None
+) -> Judgement:
+    return Judgement(
+        verdict=Verdict.UNTESTED,
+        cause=cause,
+        note=note,
+        owner=owner,
+        icmp=icmp,
+        reported_by=icmp.sender if icmp is not None else None,
+        held=False,
+    )
+
+
+def _too_lossy() -> Judgement:
+    return _untested(Cause.LOSS, "so many packets are lost there that silence proves nothing")
+
+
+def _blocked(
+    cause: Cause,
+    case: Case,
+    *,
+    where: Where = Where.UNKNOWN,
+    possible: tuple[Where, ...] = (),
+    icmp: Icmp | None = None,
+    seen: bool | None = None,
+) -> Judgement:
+    return Judgement(
+        verdict=Verdict.BLOCKED,
+        cause=cause,
+        where=where,
+        where_possible=possible,
+        icmp=icmp,
+        reported_by=icmp.sender if icmp is not None else None,
+        owner=case.cell.end.owner if not case.cell.end.held else None,
+        seen=seen,
+        held=case.cell.end.held,
+    )
+
+
+def _intercepted(
+    cause: Cause, case: Case, *, answered_by: str | None = None, note: str = ""
+) -> Judgement:
+    return Judgement(
+        verdict=Verdict.INTERCEPTED,
+        cause=cause,
+        answered_by=answered_by,
+        seen=_was_seen(case),
+        held=case.cell.end.held,
+        note=note,
+    )
+
+
+def _was_seen(case: Case) -> bool | None:
+    return None if case.cell.seen is None else case.cell.seen >= Seen.CONNECTION
+
+
+def _loss_explains(case: Case) -> bool:
+    silent = [o for o in case.cell.outcomes if o.failure is not None]
+    return loss_explains(
+        case.scene.loss,
+        case.scene.probe.protocol,
+        case.scene.silent,
+        sum(map(attempts_per_port, silent)),
+        case.scene.plan.limits.patience,
+    )

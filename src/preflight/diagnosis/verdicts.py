@@ -1,0 +1,136 @@
+"""Observations of both ends to a report. Pure: a run file gives the same report again."""
+
+from collections import defaultdict
+
+from preflight.diagnosis.confidence import measure_paths
+from preflight.diagnosis.findings import list_findings
+from preflight.diagnosis.index import Index, canonical, index_observations
+from preflight.diagnosis.judgement import Scene, make_scene
+from preflight.diagnosis.records import records_of_flow, unplanned_record
+from preflight.diagnosis.rules import judge
+from preflight.model.cluster import Protocol
+from preflight.model.observation import ListenerStatus, Observations
+from preflight.model.plan import Flow, Plan, PlannedNode, Probe
+from preflight.model.report import (
+    AgentRecord,
+    FlowCounts,
+    FlowRecord,
+    ListenerRecord,
+    Report,
+    RuleRecord,
+    Summary,
+    Verdict,
+)
+from preflight.ports import Ranges, count_ports, format_ports, parse_ports, union
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_UNTESTED = 3
+
+_Key = tuple[str, str, str, Protocol]
+
+
+def diagnose(plan: Plan, observations: Observations, *, strict: bool = False) -> Report:
+    """The report of a run. Total: whatever was observed, each (flow, port) is in one record.
+
+    The order of agents, outcomes and sightings makes no difference. With `strict`, degraded
+    flows are not ok.
+    """
+    index = index_observations(plan, observations)
+    scenes = _scenes(plan, index)
+    records = _records(plan, scenes, strict=strict)
+    return Report(
+        cluster=plan.cluster,
+        profiles=plan.profiles,
+        started=observations.started,
+        finished=observations.finished,
+        interrupted=observations.interrupted,
+        phases=observations.phases,
+        summary=_summary(records),
+        agents=tuple(_agent_record(node, index) for node in plan.nodes),
+        rules=tuple(
+            RuleRecord(name=rule.name, why=rule.why, source=rule.source_text, profile=rule.profile)
+            for rule in plan.rules
+        ),
+        flows=records,
+        findings=list_findings(plan, index, records),
+    )
+
+
+def exit_code(report: Report) -> int:
+    """What `check` exits with: 1 if any flow is not ok, else 3 if any is not known, else 0."""
+    states = {record.ok for record in report.flows}
+    if False in states:
+        return EXIT_FAILED
+    return EXIT_UNTESTED if None in states else EXIT_OK
+
+
+def _scenes(plan: Plan, index: Index) -> dict[_Key, Scene]:
+    flows: dict[_Key, list[Flow]] = defaultdict(list)
+    for flow in plan.flows:
+        flows[_key_of_flow(flow)].append(flow)
+    paths = measure_paths(plan, index)
+    return {
+        (key := _key_of_probe(probe)): make_scene(probe, tuple(flows[key]), index, paths)
+        for probe in plan.probes
+    }
+
+
+def _key_of_flow(flow: Flow) -> _Key:
+    return flow.source, flow.destination, canonical(flow.destination_address), flow.protocol
+
+
+def _key_of_probe(probe: Probe) -> _Key:
+    return probe.source, probe.destination, canonical(probe.address), probe.protocol
+
+
+def _records(plan: Plan, scenes: dict[_Key, Scene], *, strict: bool) -> tuple[FlowRecord, ...]:
+    judged = {
+        key: [(cell, judge(scene, cell)) for cell in scene.cells] for key, scene in scenes.items()
+    }
+    records: list[FlowRecord] = []
+    for flow in plan.flows:
+        key = _key_of_flow(flow)
+        if key in scenes:
+            records += records_of_flow(flow, scenes[key], judged[key], strict=strict)
+        else:
+            records.append(unplanned_record(flow, plan.limits))
+    return tuple(records)
+
+
+def _summary(records: tuple[FlowRecord, ...]) -> Summary:
+    counts = dict.fromkeys(Verdict, 0)
+    for record in records:
+        counts[record.verdict] += count_ports(parse_ports(record.ports))
+    flows = FlowCounts(
+        total=sum(counts.values()),
+        open=counts[Verdict.OPEN],
+        degraded=counts[Verdict.DEGRADED],
+        blocked=counts[Verdict.BLOCKED],
+        intercepted=counts[Verdict.INTERCEPTED],
+        untested=counts[Verdict.UNTESTED],
+    )
+    return Summary(ok=all(record.ok for record in records), records=len(records), flows=flows)
+
+
+def _agent_record(node: PlannedNode, index: Index) -> AgentRecord:
+    agent = index.agents[node.name]
+    states: dict[tuple[Protocol, ListenerStatus, str], Ranges] = {}
+    for listener in agent.listeners:
+        key = (listener.protocol, listener.state, listener.owner)
+        states[key] = union(states.get(key, ()), listener.ports)
+    return AgentRecord(
+        node=node.name,
+        addresses=node.addresses,
+        roles=node.roles,
+        state=agent.state,
+        detail=agent.detail,
+        version=agent.version,
+        instance=agent.instance,
+        clock_offset_ms=agent.clock_offset_ms,
+        capture=agent.facts.capture,
+        listeners=tuple(
+            ListenerRecord(protocol=protocol, ports=format_ports(ports), state=state, owner=owner)
+            for (protocol, state, owner), ports in sorted(states.items())
+        ),
+    )

@@ -1,0 +1,100 @@
+"""Names for sets of nodes, so that one line can speak of forty of them."""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from preflight.model.report import Report
+from preflight.render.words import count_role, listed
+
+_FEW = 3
+_MANY = 8
+
+Pair = tuple[str, str]
+"""A source and a destination."""
+
+
+class Box(NamedTuple):
+    """Every one of `sources` with every one of `destinations`, but no node with itself."""
+
+    sources: frozenset[str]
+    destinations: frozenset[str]
+
+
+class Names:
+    """The nodes of a report in its order, and the roles they have."""
+
+    def __init__(self, report: Report) -> None:
+        self.nodes = [agent.node for agent in report.agents]
+        self.roles: dict[str, list[str]] = {}
+        for agent in report.agents:
+            for role in agent.roles:
+                self.roles.setdefault(role, []).append(agent.node)
+        flowing = dict.fromkeys(flow.destination for flow in report.flows)
+        self.vips = [name for name in flowing if name not in self.nodes]
+        self._order = {name: place for place, name in enumerate([*self.nodes, *self.vips])}
+
+    def ordered(self, names: Iterable[str]) -> list[str]:
+        """In the order of the report."""
+        return sorted(names, key=lambda name: (self._order.get(name, len(self._order)), name))
+
+    def of(self, names: Collection[str], but: Collection[str] = ()) -> str:
+        """A set of nodes in words: whole roles by their role, the others by name.
+
+        `but` is left out of the count: "2 other workers", where the third is the destination.
+        """
+        left = set(names)
+        rest = [name for name in self.nodes if name not in but]
+        if len(left) > 2 and left == set(rest):
+            return f"{'the other' if but else 'all'} {len(rest)} nodes"
+        parts: list[str] = []
+        for role, members in sorted(self.roles.items(), key=lambda item: -len(item[1])):
+            others = [name for name in members if name not in but]
+            if len(others) > 1 and left.issuperset(others):
+                adjective = "other " if len(others) < len(members) else ""
+                parts.append(count_role(len(others), adjective + role))
+                left.difference_update(others)
+            elif part := _most_of(role, members, left):
+                parts.append(part)
+                left.difference_update(members)
+        return listed(parts + self.ordered(left))
+
+    def both(self, box: Box) -> str:
+        """`"2 workers → db1"`, `"3 control-plane nodes → each other"`."""
+        if box.sources == box.destinations and len(box.sources) > 1:
+            return f"{self.of(box.sources)} → each other"
+        only_source = box.sources if len(box.sources) == 1 else ()
+        only_destination = box.destinations if len(box.destinations) == 1 else ()
+        sources = self.of(box.sources, only_destination)
+        return f"{sources} → {self.of(box.destinations, only_source)}"
+
+
+def _most_of(role: str, members: list[str], names: set[str]) -> str:
+    """`"33 of 34 workers (not w7)"`, where few of many are left out; else nothing."""
+    missing = [name for name in members if name not in names]
+    if not 0 < len(missing) <= _FEW or len(members) < _MANY:
+        return ""
+    found = len(members) - len(missing)
+    return f"{found} of {count_role(len(members), role)} (not {listed(missing, last='or')})"
+
+
+def boxes(pairs: Iterable[Pair]) -> list[Box]:
+    """Few boxes that hold exactly these pairs, each pair once.
+
+    Destinations with the same sources share a box. A node is never its own source, so where
+    all of a role reach each other the sources differ by just the destination: such ones
+    are compared with the destination added.
+    """
+    sources: dict[str, set[str]] = {}
+    for source, destination in pairs:
+        sources.setdefault(destination, set()).add(source)
+    closed: dict[frozenset[str], list[str]] = {}
+    for destination, found in sources.items():
+        closed.setdefault(frozenset(found | {destination}), []).append(destination)
+    grouped: dict[frozenset[str], list[str]] = {
+        together: members for together, members in closed.items() if len(members) > 1
+    }
+    taken = {name for members in grouped.values() for name in members}
+    for destination, found in sources.items():
+        if destination not in taken:
+            grouped.setdefault(frozenset(found), []).append(destination)
+    return [Box(found, frozenset(members)) for found, members in grouped.items()]

@@ -1,0 +1,133 @@
+"""The control connection over real TLS on loopback: who gets in, and what the others are told."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from preflight.errors import PreflightError
+from preflight.net import control
+from preflight.net.control import ControlListener, DialFailed, dial_agent
+from preflight.net.conversation import AgentEnd, ConversationEnded
+from preflight.net.keys import (
+    AgentKey,
+    CoordinatorKey,
+    load_agent_key,
+    load_coordinator_key,
+    write_keys,
+)
+from preflight.net.tls import agent_context, coordinator_context
+from preflight.wire.messages import Beat
+
+HOST = "127.77.3.1"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[CoordinatorKey, AgentKey]:
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+def make_keys(folder: Path) -> tuple[CoordinatorKey, AgentKey]:
+    write_keys(folder / "c.key")
+    return load_coordinator_key(folder / "c.key"), load_agent_key(folder / "c.agent.key")
+
+
+async def echo(conversation: AgentEnd) -> None:
+    while True:
+        await conversation.receive()
+        await conversation.send(Beat())
+
+
+@asynccontextmanager
+async def listening(context: ssl.SSLContext) -> AsyncIterator[int]:
+    listener = ControlListener(context, echo)
+    await listener.start(HOST, 0)
+    try:
+        yield int(listener.addresses[0].rpartition(":")[2])
+    finally:
+        await listener.close()
+
+
+async def test_both_ends_with_the_clusters_key(keys: tuple[CoordinatorKey, AgentKey]) -> None:
+    async with listening(agent_context(keys[1])) as port:
+        conversation = await dial_agent(HOST, port, coordinator_context(keys[0]), 2.0)
+        await conversation.send(Beat())
+        assert await conversation.receive() == Beat()
+        assert conversation.remote == HOST
+        await conversation.close()
+
+
+async def test_an_agent_of_another_cluster_is_refused(
+    keys: tuple[CoordinatorKey, AgentKey], tmp_path: Path
+) -> None:
+    _, other = make_keys(tmp_path)
+    async with listening(agent_context(other)) as port:
+        with pytest.raises(DialFailed, match="does not have this cluster's key") as failed:
+            await dial_agent(HOST, port, coordinator_context(keys[0]), 2.0)
+        assert failed.value.state == "refused"
+
+
+async def test_an_agents_key_commands_nobody(keys: tuple[CoordinatorKey, AgentKey]) -> None:
+    """A stolen node's file: TLS 1.3 tells the one who calls only after its own handshake."""
+    stolen = CoordinatorKey(**{name: getattr(keys[1], name) for name in keys[1].__struct_fields__})
+    async with listening(agent_context(keys[1])) as port:
+        conversation = await dial_agent(HOST, port, coordinator_context(stolen), 2.0)
+        with pytest.raises(ConversationEnded):
+            await conversation.send(Beat())
+            await conversation.receive()
+        await conversation.close()
+
+
+async def test_what_is_no_agent(keys: tuple[CoordinatorKey, AgentKey]) -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, HOST, 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        with pytest.raises(DialFailed, match="no preflight agent") as failed:
+            await dial_agent(HOST, port, coordinator_context(keys[0]), 2.0)
+        assert failed.value.state == "refused"
+
+
+async def test_nobody_there_says_what_to_do(keys: tuple[CoordinatorKey, AgentKey]) -> None:
+    with pytest.raises(DialFailed, match="preflight serve") as failed:
+        await dial_agent(HOST, 1, coordinator_context(keys[0]), 0.2)
+    assert failed.value.state == "unreachable"
+
+
+async def test_silence_ends_with_the_patience(keys: tuple[CoordinatorKey, AgentKey]) -> None:
+    async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2)
+        writer.close()
+
+    async with await asyncio.start_server(never, HOST, 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        with pytest.raises(DialFailed, match=r"within 0\.3 s") as failed:
+            await dial_agent(HOST, port, coordinator_context(keys[0]), 0.3)
+        assert failed.value.state == "unreachable"
+
+
+async def test_an_agent_that_starts_late_is_found(
+    keys: tuple[CoordinatorKey, AgentKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "RETRY_INTERVAL", 0.05)
+    async with listening(agent_context(keys[1])) as port:
+        pass  # the port is free again, and known
+    dialling = asyncio.create_task(dial_agent(HOST, port, coordinator_context(keys[0]), 5.0))
+    listener = ControlListener(agent_context(keys[1]), echo)
+    await listener.start(HOST, port)
+    await (await dialling).close()
+    await listener.close()
+
+
+async def test_a_taken_control_port_is_one_sentence(
+    keys: tuple[CoordinatorKey, AgentKey],
+) -> None:
+    async with listening(agent_context(keys[1])) as port:
+        second = ControlListener(agent_context(keys[1]), echo)
+        with pytest.raises(PreflightError, match=f"port {port}: it is in use"):
+            await second.start(HOST, port)

@@ -1,0 +1,176 @@
+from preflight.model.report import Cause, Evidence, FlowRecord, Report, Verdict, Where
+from preflight.render.marks import Mark, count_flows, mark_of
+from preflight.render.problems import Problem, find_problems
+from tests.unit.render.samples import (
+    BLOCKED,
+    REJECTED,
+    RESET,
+    SILENT,
+    agent,
+    asked,
+    change,
+    clean,
+    flow,
+    forty,
+    mixed,
+    report,
+    sizes,
+)
+
+
+def headlines(whole: Report) -> list[str]:
+    return [problem.headline for problem in find_problems(whole)]
+
+
+def one_problem(*flows: FlowRecord) -> Problem:
+    nodes = sizes(3, 2)
+    agents = [agent(name, role) for name, role in nodes.items()]
+    (problem,) = find_problems(report(list(flows), agents))
+    return problem
+
+
+def test_a_clean_run_has_none() -> None:
+    assert find_problems(clean()) == []
+
+
+def test_mixed_run_gives_one_line_a_cause() -> None:
+    assert headlines(mixed()) == [
+        "2 workers → db1 25080/tcp blocked: reset",
+        "ops → 2 workers 30080/tcp blocked: icmp-admin-prohibited, by 10.0.9.1",
+        "w1 → es1 9200/tcp intercepted: wrong-node",
+        "2 workers, m1 and m2 → each other 8285/udp blocked: no-answer (not required)",
+        "m1 and m2 → 2 workers 8472/udp degraded: loss of 8 to 12 %",
+        "m3: agent not reached; 29 flows from and to it not tested",
+        "m1 and m2 → w2 10250/tcp untested: port-in-use",
+    ]
+
+
+def test_notes_say_what_where_and_why() -> None:
+    reset = find_problems(mixed())[0]
+    assert reset.notes == (
+        "a TCP reset came back although our listener was up",
+        "for example: w1 was reset at once; db1 accepted nothing",
+        (
+            "where: not known; possible: on the way there (between the hosts)"
+            " or on the destination's own host"
+        ),
+        "rule mongodb: Apinizer configuration database",
+    )
+
+
+def test_a_sentence_that_all_records_share_is_enough() -> None:
+    flows = [change(flow(name, "db1", "tcp", "25080", "mongodb"), RESET) for name in ("w1", "w2")]
+    notes = one_problem(*flows).notes
+    assert notes[0] == "w1 was reset at once; db1 was listening and accepted nothing"
+    assert not any("a TCP reset came back" in note for note in notes)
+
+
+def test_every_flow_that_did_not_pass_is_counted_in_one_problem() -> None:
+    for whole in (mixed(), forty()):
+        bad = [one for one in whole.flows if mark_of(one) is not Mark.PASSED]
+        counted = sum(problem.flows for problem in find_problems(whole))
+        # A problem counts a port once, though two rules ask for it.
+        assert counted == count_flows(bad)
+
+
+def test_a_dead_node_is_one_line_with_what_is_not_required_too() -> None:
+    dead, database, absent = find_problems(forty())
+    assert dead.headline == (
+        "every source → w7 10250/tcp, 8472/udp, 30080/tcp, 30000-32767/tcp and 8285/udp"
+        " blocked: no-neighbour"
+    )
+    assert database.headline == "33 of 34 workers (not w7) → db1 25080/tcp blocked: no-answer"
+    assert absent.headline == "w7: agent not reached; 78 flows from and to it not tested"
+
+
+def test_a_source_that_reaches_nothing_is_one_line() -> None:
+    nodes = sizes(3, 2)
+    flows = [flow(*one) for one in asked(nodes)]
+    flows = [
+        change(one, {**SILENT, "ok": not one.required}) if one.source == "w1" else one
+        for one in flows
+    ]
+    whole = report(flows, [agent(name, role) for name, role in nodes.items()])
+    (line,) = headlines(whole)
+    assert line.startswith("w1 → everything 6443/tcp, 8472/udp, 25080/tcp")
+
+
+def test_agents_missing_in_the_same_way_share_a_line() -> None:
+    nodes = sizes(3, 2)
+    agents = [
+        agent(name, role, *(("refused", "has another key") if role == "worker" else ()))
+        for name, role in nodes.items()
+    ]
+    problem = find_problems(report([flow("m1", "m2", "tcp", "2379", "etcd")], agents))
+    assert problem == [
+        Problem(
+            "untested",
+            Mark.UNTESTED,
+            "2 workers: agent refuses to take part",
+            ("has another key",),
+            0,
+        )
+    ]
+
+
+def test_rules_with_one_port_and_one_cause_share_a_line() -> None:
+    pairs = [("m1", "w1", "flannel-a"), ("m1", "w2", "flannel-b")]
+    flows = [change(flow(a, b, "udp", "8472", rule), SILENT) for a, b, rule in pairs]
+    problem = one_problem(*flows)
+    assert problem.headline == "m1 → 2 workers 8472/udp blocked: no-answer"
+    assert problem.notes[-1] == "rules flannel-a and flannel-b"
+
+
+def test_the_family_is_named_where_the_other_one_works() -> None:
+    four = flow("w1", "db1", "tcp", "25080", "mongodb")
+    six = change(four, {**REJECTED, "family": 6})
+    assert "25080/tcp over IPv6 blocked" in one_problem(four, six).headline
+    both = one_problem(change(four, REJECTED), six)
+    assert "25080/tcp blocked" in both.headline
+    assert both.flows == 2
+
+
+def test_who_reported_it() -> None:
+    open_flow = flow("w1", "db1", "tcp", "25080", "mongodb")
+    itself = change(open_flow, {**REJECTED, "reported_by": open_flow.destination_address})
+    assert one_problem(itself).headline.endswith(", by the destination itself")
+    own = {"cause": Cause.SEND_DENIED, "reported_by": open_flow.source_address}
+    assert one_problem(change(open_flow, {**BLOCKED, **own})).headline.endswith(
+        "blocked: send-denied, by the source itself"
+    )
+
+
+def test_where_anything_is_possible_nothing_is_listed() -> None:
+    anywhere = tuple(one for one in Where if one is not Where.UNKNOWN)
+    fields = {**SILENT, "evidence": Evidence(where_possible=anywhere)}
+    problem = one_problem(change(flow("w1", "db1", "tcp", "25080", "mongodb"), fields))
+    assert "where: not known" in problem.notes
+
+
+def test_exposure_rules() -> None:
+    closed = change(flow("ops", "db1", "tcp", "25080", "closed"), {"expected": "blocked"})
+    opened = one_problem(change(closed, {"ok": False}))
+    assert (opened.section, opened.mark) == ("error", Mark.EXPOSED)
+    assert opened.headline == "ops → db1 25080/tcp open, and must be blocked"
+    stolen = change(closed, {"ok": False, "verdict": Verdict.INTERCEPTED, "cause": Cause.IMPOSTOR})
+    assert one_problem(stolen).headline.endswith("intercepted: impostor, and must be blocked")
+    unproven = change(closed, {**BLOCKED, "ok": None, "cause": Cause.NO_ROUTE})
+    problem = one_problem(unproven)
+    assert problem.section == "untested"
+    assert problem.headline.endswith(
+        "blocked: no-route, which does not prove that a firewall blocks it"
+    )
+    passed = change(closed, {**RESET, "ok": True})
+    assert mark_of(passed) is Mark.PASSED
+
+
+def test_degraded_is_an_error_where_the_run_was_strict() -> None:
+    lossy = {"verdict": Verdict.DEGRADED, "cause": Cause.LOSS, "loss": 0.025, "ok": False}
+    problem = one_problem(change(flow("m1", "w1", "udp", "8472", "flannel-vxlan"), lossy))
+    assert (problem.section, problem.mark) == ("error", Mark.DEGRADED)
+    assert problem.headline.endswith("degraded: loss of 2.5 %")
+
+
+def test_the_owner_of_a_port_is_named() -> None:
+    problem = find_problems(mixed())[-1]
+    assert "held by kubelet (pid 812)" in problem.notes
