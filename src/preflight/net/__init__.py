@@ -1,0 +1,1 @@
+"""Everything that touches a socket: nothing above this floor imports socket, ssl or errno."""

@@ -88,6 +88,7 @@ class Conversation(Generic[Sent, Received]):
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await self._writer.wait_closed()
         self._writer.transport.abort()
+        await asyncio.sleep(0)  # the transport closes its socket in the loop's next turn
 
 
 CoordinatorEnd = Conversation[ToAgent, ToCoordinator]

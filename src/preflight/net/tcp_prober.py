@@ -1,0 +1,283 @@
+"""The TCP prober: one tight epoll loop over plain sockets, in a thread of its own.
+
+A window bounds the connections that make progress, so that no listener is overrun; those
+that stay silent are set aside with their timers, so that a whole range may be silent at
+once and still end together. Orders take turns, small ones first.
+"""
+
+from collections import deque
+
+from preflight.model.observation import Failure, Operation
+from preflight.model.plan import ProbeOrder
+from preflight.net.classify import Fault
+from preflight.net.polling import Polling
+from preflight.net.prober import SINGLE_PATIENCE, Report, Work, skipped
+from preflight.net.tcp_attempt import EVENTS, Stage, TcpAttempt
+from preflight.net.tcp_destination import Destination
+from preflight.net.tcp_task import FRESH_SYN_INTERVAL, Persistence, Step, TcpTask
+from preflight.ports import count_ports, each_port
+from preflight.wire.challenge import new_challenge
+
+WINDOW = 256
+_BATCH = 64
+"""Connections begun before the events of others are looked at again."""
+_SHORTEST_ASIDE, _LONGEST_ASIDE = 0.03, 0.25
+"""Bounds, in seconds, on the time after which a connection without a SYN-ACK leaves the window."""
+_ASKING_ASIDE = 0.5
+_LIMIT_PAUSE = 0.05
+_NOTHING_MORE = Persistence(0, 0.0)
+
+
+class _Run:
+    """A connection on its way, with what it belongs to."""
+
+    __slots__ = ("attempt", "destination", "task")
+
+    def __init__(self, destination: Destination, task: TcpTask, attempt: TcpAttempt) -> None:
+        self.destination = destination
+        self.task = task
+        self.attempt = attempt
+
+
+class TcpProber:
+    """Carries out the TCP orders of a `Work`, and reports each port once it is known."""
+
+    def __init__(self, work: Work, report: Report) -> None:
+        self._work = work
+        self._report = report
+        self._loop: Polling[_Run] = Polling()
+        self._turns: deque[Destination] = deque()
+        self._open_tasks: dict[TcpTask, Destination] = {}
+        self._in_window = 0
+        self._connecting = 0
+        self._left_open = 0
+        self._aside = _SHORTEST_ASIDE
+        self._paused_until = 0.0
+
+    def run(self) -> None:
+        """Return when every port was reported, or soon after `stop`."""
+        orders = sorted(
+            enumerate(self._work.orders), key=lambda pair: count_ports(pair[1].probe.ports)
+        )
+        try:
+            for index, order in orders:
+                try:
+                    once = self._work.once
+                    destination = Destination(index, order, self._work.share, once=once)
+                except OSError:
+                    # A link-local address on an interface that is not there.
+                    self._report_unroutable(index, order)
+                else:
+                    self._turns.append(destination)
+            self._probe()
+        finally:
+            for run in self._loop.owners():
+                run.attempt.close()
+            self._loop.close()
+
+    def stop(self) -> None:
+        """From any thread: give up, and report nothing more."""
+        self._loop.stop()
+
+    def _probe(self) -> None:
+        loop = self._loop
+        deadline = loop.now + self._work.share.deadline
+        if self._work.once:
+            deadline = max(deadline, loop.now + SINGLE_PATIENCE + FRESH_SYN_INTERVAL)
+        while (self._open_tasks or self._turns) and not loop.stopped:
+            if loop.now >= deadline:
+                self._cut()
+                return
+            wait = self._launch()
+            left = deadline - loop.now
+            for run, events in loop.poll(left if wait is None else min(wait, left)):
+                self._on_events(run, events)
+            loop.fire_timers()
+
+    def _launch(self) -> float | None:
+        """Begin what may be begun. Returns the seconds until more may be; None: on an event."""
+        for _ in range(_BATCH):
+            while self._turns and not self._turns[0].has_waiting:
+                self._turns.popleft()
+            if not self._turns:
+                return None if self._open_tasks else 0.0
+            if self._in_window >= WINDOW:
+                return None
+            if self._loop.now < self._paused_until:
+                return self._paused_until - self._loop.now
+            if not self._has_room():
+                if self._left_open >= self._work.share.max_half_open:
+                    self._skip_untried()
+                    return 0.0
+                return None
+            wait = self._work.pace.take(self._loop.now)
+            if wait:
+                return wait
+            destination = self._turns[0]
+            self._turns.rotate(-1)
+            task = destination.next_task()
+            if task is not None:
+                self._open_tasks[task] = destination
+                self._begin(destination, task)
+        return 0.0
+
+    def _has_room(self) -> bool:
+        """Whether one more SYN stays within the bound on unanswered ones."""
+        return self._connecting + self._left_open < self._work.share.max_half_open
+
+    def _may_retry(self) -> bool:
+        """As `_has_room`, for a further SYN: what was never tried goes first."""
+        untried = sum(destination.untried for destination in self._turns)
+        bound = self._work.share.max_half_open
+        return self._connecting + self._left_open + untried < bound
+
+    def _begin(self, destination: Destination, task: TcpTask) -> None:
+        now = self._loop.now
+        challenge = None if task.connect_only else new_challenge(self._work.run_id, task.size)
+        attempt = TcpAttempt(destination.asked, challenge, self._work.key, now)
+        attempt.begin(destination.family, destination.socket_address(task.port))
+        task.note_begun(attempt, now)
+        if attempt.sock is None or attempt.stage is Stage.ENDED:
+            if attempt.fault is not None and attempt.fault.failure is Failure.LOCAL_LIMIT:
+                self._paused_until = now + _LIMIT_PAUSE
+            attempt.close()
+            task.ended_at = now
+            self._advance(destination, task)
+            return
+        run = _Run(destination, task, attempt)
+        self._loop.watch(attempt.sock.fileno(), run, EVENTS)
+        self._connecting += 1
+        self._in_window += 1
+        attempt.in_window = True
+        self._loop.at(now + self._aside, self._set_aside, attempt)
+        self._schedule(destination, task, now + min(FRESH_SYN_INTERVAL, task.patience))
+
+    def _on_events(self, run: _Run, events: int) -> None:
+        attempt, task, now = run.attempt, run.task, self._loop.now
+        was_connecting = attempt.stage is Stage.CONNECTING
+        attempt.on_events(events, now)
+        if was_connecting and attempt.stage is not Stage.CONNECTING:
+            self._connecting -= 1
+            self._note_silent(run.destination, task, silent=False)
+            if attempt.connected:
+                self._note_connected(run, now)
+        if attempt.stage is Stage.ENDED:
+            self._close(attempt)
+            if attempt.fault is not None and attempt.fault.failure is Failure.NO_ANSWER:
+                self._left_open += 1
+            task.ended_at = now
+            self._advance(run.destination, task)
+
+    def _note_connected(self, run: _Run, now: float) -> None:
+        task, attempt = run.task, run.attempt
+        if task.connected_at is None:
+            task.note_connected(attempt, now)
+            run.destination.note_handshake(task)
+            for rival in task.attempts:
+                if rival is not attempt and rival.stage is Stage.CONNECTING:
+                    self._abandon(rival)
+        if attempt.rtt_ms is not None and not attempt.retransmits:
+            wanted = min(_LONGEST_ASIDE, max(_SHORTEST_ASIDE, attempt.rtt_ms * 4 / 1000))
+            self._aside += (wanted - self._aside) / 8
+        if attempt.stage is Stage.ASKING:
+            self._advance(run.destination, task)
+
+    def _set_aside(self, attempt: TcpAttempt) -> None:
+        """A timer: the connection has had its time in the window."""
+        if not attempt.in_window:
+            return
+        until = attempt.began_at + _ASKING_ASIDE
+        if attempt.stage is Stage.ASKING and self._loop.now < until:
+            self._loop.at(until, self._set_aside, attempt)
+        else:
+            attempt.in_window = False
+            self._in_window -= 1
+
+    def _schedule(self, destination: Destination, task: TcpTask, when: float) -> None:
+        task.review_at = when
+        self._loop.at(when, self._review, (destination, task, when))
+
+    def _review(self, due: tuple[Destination, TcpTask, float]) -> None:
+        """A timer: look at a task again, unless it ended or another review was set since."""
+        destination, task, when = due
+        if not task.done and task.review_at == when:
+            if task.connected_at is None:
+                self._note_silent(destination, task, silent=True)
+            self._advance(destination, task)
+
+    def _note_silent(self, destination: Destination, task: TcpTask, *, silent: bool) -> None:
+        if task.counted_silent is not silent:
+            task.counted_silent = silent
+            destination.silent += 1 if silent else -1
+
+    def _advance(self, destination: Destination, task: TcpTask) -> None:
+        """Do the task's next step."""
+        if task.done:
+            return
+        now = self._loop.now
+        step, until = task.next_step(now, destination.persistence())
+        if step is Step.END:
+            self._finish(destination, task)
+        elif step is Step.WAIT:
+            self._schedule(destination, task, until)
+        elif not self._may_retry():
+            self._put_off(destination, task, FRESH_SYN_INTERVAL)
+        elif wait := self._work.pace.take(now):
+            self._put_off(destination, task, wait)
+        else:
+            self._begin(destination, task)
+
+    def _put_off(self, destination: Destination, task: TcpTask, seconds: float) -> None:
+        """A further attempt has to wait; a task that was going to end anyway ends."""
+        step, until = task.next_step(self._loop.now, _NOTHING_MORE)
+        if step is Step.END:
+            self._finish(destination, task)
+        else:
+            latest = until if step is Step.WAIT else self._loop.now + seconds
+            self._schedule(destination, task, min(latest, self._loop.now + seconds))
+
+    def _finish(self, destination: Destination, task: TcpTask) -> None:
+        task.done = True
+        del self._open_tasks[task]
+        result = task.result()
+        for attempt in task.attempts:
+            self._abandon(attempt)
+        if destination.note_end(task, result):
+            self._report(destination.index, result)
+        if destination.has_waiting and destination not in self._turns:
+            self._turns.append(destination)
+
+    def _abandon(self, attempt: TcpAttempt) -> None:
+        if attempt.stage is Stage.CONNECTING:
+            self._connecting -= 1
+            self._left_open += 1
+        self._close(attempt)
+
+    def _close(self, attempt: TcpAttempt) -> None:
+        if attempt.sock is not None:
+            self._loop.forget(attempt.sock.fileno())
+        attempt.close()
+        if attempt.in_window:
+            attempt.in_window = False
+            self._in_window -= 1
+
+    def _report_unroutable(self, index: int, order: ProbeOrder) -> None:
+        for port in each_port(order.probe.ports):
+            result = skipped(port)
+            result.set_fault(Fault(Failure.NO_ROUTE, Operation.CONNECT))
+            self._report(index, result)
+
+    def _skip_untried(self) -> None:
+        for destination in self._turns:
+            for port in destination.drain():
+                self._report(destination.index, skipped(port))
+        self._turns.clear()
+
+    def _cut(self) -> None:
+        """The deadline: say what is known of what runs, and that the rest was not tried."""
+        open_tasks, self._open_tasks = self._open_tasks, {}
+        for task, destination in open_tasks.items():
+            result = task.cut_result(self._loop.now)
+            if destination.note_end(task, result):
+                self._report(destination.index, result)
+        self._skip_untried()

@@ -1,0 +1,266 @@
+"""One proven connection that is wanted of one port: when to try again, and when to give up.
+
+No I/O of its own: it looks at its attempts and at a clock that it is given.
+
+Silence is the hard case. The kernel repeats a SYN after 1, 2 and 3 seconds (1 and 3 on old
+kernels), which costs a firewall one state entry and settles a quiet network. Under loss many
+SYNs close together settle far more than long patience, so further sockets follow where there
+are few silent ports, or where the destination is seen to lose packets.
+"""
+
+from enum import Enum
+from typing import NamedTuple
+
+from preflight.model.observation import Failure, Operation
+from preflight.net.classify import Fault
+from preflight.net.prober import SINGLE_PATIENCE, PortResult, skipped
+from preflight.net.tcp_attempt import Stage, TcpAttempt
+
+FRESH_SYN_INTERVAL = 0.35
+TRIES_AFTER_CONNECT = 3
+_LAST_CHANCE = 0.5
+_SILENT_INTERVAL = 1.0
+_CLOSED_INTERVAL = 0.3
+_LIMIT_INTERVAL = 0.25
+_MOST_UNANSWERED = 3
+
+_AFTER_CONNECT = (
+    Failure.FOREIGN_ANSWER,
+    Failure.CLOSED_AFTER_CONNECT,
+    Failure.SILENT_AFTER_CONNECT,
+)
+_RANK = {
+    failure: rank
+    for rank, failure in enumerate(
+        (
+            Failure.CONNECTED_ONLY,
+            *_AFTER_CONNECT,
+            Failure.ICMP,
+            Failure.NO_NEIGHBOUR,
+            Failure.SEND_DENIED,
+            Failure.NO_ROUTE,
+            Failure.RESET,
+            Failure.NO_ANSWER,
+            Failure.LOCAL_LIMIT,
+        )
+    )
+}
+"""Attempts that end differently: the one that came furthest speaks for the port."""
+
+_SILENCE = Fault(Failure.NO_ANSWER, Operation.CONNECT)
+_STALL = Fault(Failure.SILENT_AFTER_CONNECT, Operation.RECEIVE)
+
+
+class Step(Enum):
+    """What is to be done now."""
+
+    WAIT = 1
+    BEGIN = 2
+    END = 3
+
+
+class Persistence(NamedTuple):
+    """How much is done about a port that stays silent."""
+
+    syns: int
+    """SYNs in all, the kernel's own included; 0: the kernel's own must do."""
+    seconds: float
+    """After the first SYN, how long further ones may begin."""
+
+
+class TcpTask:
+    """A port (or one of several connections to it) on its way to a `PortResult`."""
+
+    __slots__ = (
+        "attempts",
+        "began_at",
+        "connect_only",
+        "connected_at",
+        "counted_silent",
+        "done",
+        "ended_at",
+        "last_began_at",
+        "once",
+        "patience",
+        "port",
+        "review_at",
+        "size",
+        "stubborn",
+        "winner",
+    )
+
+    def __init__(
+        self,
+        port: int,
+        size: int,
+        patience: float,
+        *,
+        connect_only: bool = False,
+        stubborn: bool = False,
+        once: bool = False,
+    ) -> None:
+        """`stubborn`: even a definite refusal is tried three times. `once`: one SYN only."""
+        self.port = port
+        self.size = size
+        self.patience = SINGLE_PATIENCE if once else patience
+        self.connect_only = connect_only
+        self.stubborn = stubborn
+        self.once = once
+        self.attempts: list[TcpAttempt] = []
+        self.began_at = 0.0
+        self.last_began_at = 0.0
+        self.connected_at: float | None = None
+        self.ended_at = 0.0
+        self.review_at = 0.0
+        self.counted_silent = False
+        self.winner: TcpAttempt | None = None
+        self.done = False
+
+    def note_begun(self, attempt: TcpAttempt, now: float) -> None:
+        """A socket was opened for it."""
+        if not self.attempts:
+            self.began_at = now
+        self.attempts.append(attempt)
+        self.last_began_at = now
+
+    def note_connected(self, attempt: TcpAttempt, now: float) -> None:
+        """A handshake was completed; the first one begins the wait for an answer."""
+        if self.connected_at is None:
+            self.connected_at = now
+            self.winner = attempt
+
+    def next_step(self, now: float, persistence: Persistence) -> tuple[Step, float]:
+        """What to do, and for WAIT until when at most (monotonic seconds)."""
+        if any(a.answer is not None for a in self.attempts):
+            return Step.END, now
+        if self.connected_at is None:
+            return self._seek_connection(now, persistence)
+        return self._seek_answer(now, self.connected_at)
+
+    def needed_second_try(self) -> bool:
+        """Whether its first handshake took more than one SYN, or its answer another connection."""
+        if self.winner is None or self.connected_at is None:
+            return False
+        later = self.attempts[-1].began_at >= self.connected_at
+        return later or self.lost_syns() > 0
+
+    def lost_syns(self) -> int:
+        """SYNs without effect before the handshake that was completed first."""
+        if self.winner is None:
+            return 0
+        return self.winner.retransmits + self._begun().index(self.winner)
+
+    def result(self) -> PortResult:
+        """What became of it, as far as it is known now."""
+        begun = self._begun()
+        result = PortResult(port=self.port, failure=Failure.SKIPPED, size=self.size)
+        result.attempts = len(begun)
+        result.retransmits = int(self.needed_second_try())
+        result.local_address = next((a.local_address for a in begun if a.local_address), None)
+        result.rtt_ms = self.winner.rtt_ms if self.winner else None
+        proven = next((a for a in begun if a.answer is not None), None)
+        if proven is not None and proven.answer is not None:
+            result.set_answer(proven.answer)
+            result.local_address = proven.local_address
+            result.rtt_ms = proven.rtt_ms
+            result.answered = 1
+            return result
+        fault = self._worst_fault()
+        result.set_fault(fault)
+        if fault.failure in _AFTER_CONNECT:
+            connected = [a for a in begun if a.connected]
+            result.unanswered = tuple(
+                a.as_unanswered(self.port) for a in connected[:_MOST_UNANSWERED]
+            )
+            result.first_bytes = next((a.first_bytes.hex() for a in begun if a.first_bytes), "")
+        return result
+
+    def cut_result(self, now: float) -> PortResult:
+        """What can be said of it when the deadline ends it early.
+
+        Silence counts only when it lasted as long as it has to: else nothing was learned.
+        """
+        result = self.result()
+        waited = now - (self.began_at if self.connected_at is None else self.connected_at)
+        silent = result.failure in (Failure.NO_ANSWER, Failure.SILENT_AFTER_CONNECT)
+        if silent and waited < self.patience:
+            cut = skipped(self.port, self.size)
+            cut.attempts, cut.local_address = result.attempts, result.local_address
+            return cut
+        return result
+
+    def _begun(self) -> list[TcpAttempt]:
+        """The attempts that came as far as a SYN."""
+        return [a for a in self.attempts if not _was_limited(a)]
+
+    def _worst_fault(self) -> Fault:
+        faults = [a.fault for a in self.attempts if a.fault is not None]
+        if self.connected_at is not None:
+            faults.append(_STALL)
+        elif self._begun():
+            faults.append(_SILENCE)
+        return min(faults, key=lambda fault: _RANK[fault.failure])
+
+    def _seek_connection(self, now: float, persistence: Persistence) -> tuple[Step, float]:
+        until = self.began_at + self.patience
+        if any(a.fault is not None and _is_refusal(a.fault) for a in self.attempts):
+            if not self.stubborn or len(self._begun()) >= TRIES_AFTER_CONNECT:
+                return Step.END, now
+            return _begin_at(self.ended_at + _CLOSED_INTERVAL, now)
+        if _was_limited(self.attempts[-1]):
+            if now >= until:
+                return Step.END, now
+            return _begin_at(self.ended_at + _LIMIT_INTERVAL, now)
+        if self.once:
+            return (Step.END if now >= until else Step.WAIT), until
+        latest = self.began_at + max(self.patience, persistence.seconds) - _LAST_CHANCE
+        again = self.last_began_at + FRESH_SYN_INTERVAL
+        if now >= again:
+            again = now + FRESH_SYN_INTERVAL
+            if persistence.syns and now < latest and self._count_syns() < persistence.syns:
+                return Step.BEGIN, now
+        until = max(until, self.last_began_at + _LAST_CHANCE)
+        if now >= until:
+            return Step.END, now
+        return Step.WAIT, min(until, again)
+
+    def _seek_answer(self, now: float, connected_at: float) -> tuple[Step, float]:
+        tried = [a for a in self.attempts if a.began_at >= connected_at or a.connected]
+        asking = [a for a in tried if a.stage is not Stage.ENDED]
+        if any(a.fault is not None and _is_conclusive(a.fault) for a in tried):
+            return Step.END, now
+        until = connected_at + self.patience
+        room = len(tried) < TRIES_AFTER_CONNECT and not self.once
+        if now >= until or not (room or asking):
+            return Step.END, now
+        if not room:
+            return Step.WAIT, until
+        if asking:
+            again = self.last_began_at + _SILENT_INTERVAL
+            if len(tried) == 1:
+                again = connected_at + _SILENT_INTERVAL
+        else:
+            again = self.ended_at + _CLOSED_INTERVAL
+        if now >= again:
+            return Step.BEGIN, now
+        return Step.WAIT, min(until, again)
+
+    def _count_syns(self) -> int:
+        return sum(a.count_syns() for a in self._begun())
+
+
+def _was_limited(attempt: TcpAttempt) -> bool:
+    return attempt.fault is not None and attempt.fault.failure is Failure.LOCAL_LIMIT
+
+
+def _is_refusal(fault: Fault) -> bool:
+    """Whether it ended for a reason, and not by silence or by our own limits."""
+    return fault.failure not in (Failure.NO_ANSWER, Failure.LOCAL_LIMIT)
+
+
+def _begin_at(when: float, now: float) -> tuple[Step, float]:
+    return (Step.BEGIN if now >= when else Step.WAIT), when
+
+
+def _is_conclusive(fault: Fault) -> bool:
+    return fault.failure in (Failure.FOREIGN_ANSWER, Failure.CONNECTED_ONLY)

@@ -1,0 +1,198 @@
+"""Runs probers in threads of their own and hands their results to the event loop.
+
+Sockets are probed in plain threads because one tight epoll loop is four times faster than
+asyncio's streams; everything else of the agent lives in the event loop.
+"""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeAlias
+
+import msgspec
+
+from preflight.model.cluster import Protocol
+from preflight.model.observation import Outcome
+from preflight.model.plan import ProbeOrder
+from preflight.net.pacing import Pace
+from preflight.net.prober import PortResult, Prober, Work, skipped
+from preflight.ports import count_ports, each_port
+from preflight.probes.grouping import group_results
+from preflight.probes.kind import ProbeContext, ProbeKind
+
+OnOutcomes: TypeAlias = Callable[[tuple[Outcome, ...]], None]
+OnFinished: TypeAlias = Callable[[int], None]
+
+_PROGRESS_INTERVAL = 0.2
+_OUTCOMES_EVERY = 5
+"""Progress intervals between outcomes of probes that are still running: fewer, larger ones."""
+_SECOND_LOOK_INTERVAL = 1.0
+
+
+class _Collector:
+    """Takes results from any thread; tells of them in the event loop's."""
+
+    def __init__(
+        self, orders: Sequence[ProbeOrder], on_outcomes: OnOutcomes, on_finished: OnFinished
+    ) -> None:
+        self._orders = orders
+        self._on_outcomes = on_outcomes
+        self._on_finished = on_finished
+        self._arrived: deque[tuple[int, PortResult]] = deque()
+        self._held: dict[int, list[PortResult]] = {}
+        self._left = [count_ports(order.probe.ports) for order in orders]
+        self._total = sum(self._left)
+        self._told = -1
+
+    def add(self, index: int, result: PortResult) -> None:
+        """From any thread; `index` is the order's."""
+        self._arrived.append((index, result))
+
+    async def tell_regularly(self) -> None:
+        """Progress a few times a second; outcomes when a probe is through, or every second."""
+        turn = 0
+        while True:
+            await asyncio.sleep(_PROGRESS_INTERVAL)
+            turn += 1
+            self.tell(everything=turn % _OUTCOMES_EVERY == 0)
+
+    def tell(self, *, everything: bool) -> None:
+        """Group and hand over what has arrived."""
+        for _ in range(len(self._arrived)):
+            index, result = self._arrived.popleft()
+            self._held.setdefault(index, []).append(result)
+            self._left[index] -= result.finishes
+        outcomes: list[Outcome] = []
+        for index in list(self._held):
+            if everything or self._left[index] <= 0:
+                order, results = self._orders[index], self._held.pop(index)
+                outcomes += group_results(order.probe.id, results, second_look=order.second_look)
+        if outcomes:
+            self._on_outcomes(tuple(outcomes))
+        self._tell_finished(self._total - sum(self._left))
+
+    def tell_end(self) -> None:
+        """Everything is known."""
+        self.tell(everything=True)
+        self._tell_finished(self._total)
+
+    def _tell_finished(self, finished: int) -> None:
+        if finished != self._told:
+            self._told = finished
+            self._on_finished(finished)
+
+
+class Runner:
+    """Carries out the orders of one `run_probes`."""
+
+    def __init__(
+        self,
+        kinds: Mapping[Protocol, ProbeKind],
+        orders: Sequence[ProbeOrder],
+        context: ProbeContext,
+        on_outcomes: OnOutcomes,
+        on_finished: OnFinished,
+    ) -> None:
+        self._kinds = kinds
+        self._orders = orders
+        self._context = context
+        self._collector = _Collector(orders, on_outcomes, on_finished)
+        self._pace = Pace(context.share.rate)
+
+    async def run(self) -> None:
+        """The first pass of all protocols side by side, then the second look."""
+        telling = asyncio.create_task(self._collector.tell_regularly())
+        try:
+            await self._look_first()
+            await self._look_again()
+        finally:
+            telling.cancel()
+            with suppress(asyncio.CancelledError):
+                await telling
+        self._collector.tell_end()
+
+    async def _look_first(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for protocol, kind in self._kinds.items():
+                chosen = {
+                    index: order
+                    for index, order in enumerate(self._orders)
+                    if order.probe.protocol == protocol and not order.second_look
+                }
+                if chosen:
+                    group.create_task(self._run_kind(kind, chosen))
+
+    async def _look_again(self) -> None:
+        """One port a second over all orders in turn: a host sends one ICMP error a second."""
+        began = time.monotonic()
+        for turn, (index, port) in enumerate(self._in_turn()):
+            due = turn * _SECOND_LOOK_INTERVAL
+            if due >= self._context.share.deadline:
+                self._collector.add(index, skipped(port))
+                continue
+            await asyncio.sleep(max(0.0, began + due - time.monotonic()))
+            order = self._orders[index]
+            probe = msgspec.structs.replace(order.probe, ports=((port, port),))
+            single = msgspec.structs.replace(order, probe=probe)
+            await self._run_kind(self._kinds[probe.protocol], {index: single}, once=True)
+
+    def _in_turn(self) -> list[tuple[int, int]]:
+        """(Index, port): the first port of each second look, then the second of each."""
+        numbered = [
+            (turn, index, port)
+            for index, order in enumerate(self._orders)
+            if order.second_look
+            for turn, port in enumerate(each_port(order.probe.ports))
+        ]
+        return [(index, port) for _, index, port in sorted(numbered)]
+
+    async def _run_kind(
+        self, kind: ProbeKind, chosen: Mapping[int, ProbeOrder], *, once: bool = False
+    ) -> None:
+        """One prober in one thread, for these orders by their index."""
+        indexes = tuple(chosen)
+        work = Work(
+            orders=tuple(chosen.values()),
+            run_id=self._context.run_id,
+            key=self._context.key,
+            share=self._context.share,
+            pace=self._pace,
+            once=once,
+        )
+        collector = self._collector
+        prober = kind(work, lambda place, result: collector.add(indexes[place], result))
+        await _run_in_thread(prober)
+
+
+async def _run_in_thread(prober: Prober) -> None:
+    """Wait for the prober's end. Cancelled: stop it, and return when its sockets are closed."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: Exception | None) -> None:
+        if ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            prober.run()
+        except Exception as unexpected:  # noqa: BLE001 - it is raised again in the event loop
+            error = unexpected
+        loop.call_soon_threadsafe(tell, error)
+
+    # Not the loop's own executor: other agents in this process could have its few threads.
+    thread = threading.Thread(target=run, name="preflight-prober", daemon=True)
+    thread.start()
+    try:
+        await ended
+    finally:
+        prober.stop()
+        thread.join()
