@@ -19,6 +19,7 @@ from preflight.diagnosis import diagnose
 from preflight.model.cluster import Cluster, Profile
 from preflight.model.plan import Limits, Plan
 from preflight.model.report import Report
+from preflight.net.identity import describe_process
 from preflight.planning import expand_flows, make_plan, narrow
 from preflight.ports import Ranges
 from preflight.wire.runfile import EndLine, RunLine
@@ -66,7 +67,6 @@ def plan_run(
 async def check(
     plan: Plan,
     dial: Dial,
-    coordinator: str,
     observer: RunObserver,
     record: RunRecord,
     stop: asyncio.Event,
@@ -75,15 +75,12 @@ async def check(
 ) -> Report:
     """Run a plan and judge what was seen.
 
-    `coordinator` introduces us to agents that are held by somebody else; `stop` ends the run
-    early, with what was learned; `strict` makes degraded flows fail.
+    `stop` ends the run early, with what was learned; `strict` makes degraded flows fail.
     """
     record.write(RunLine(version=preflight.__version__, started=utc_now(), plan=plan))
     observations = await gather_observations(
-        plan, dial, coordinator, observer, record.write, stop
+        plan, dial, describe_process(), observer, record.write, stop
     )
     report = diagnose(plan, observations, strict=strict)
-    record.write(
-        EndLine(finished=report.finished, interrupted=report.interrupted, report=report)
-    )
+    record.write(EndLine(finished=report.finished, interrupted=report.interrupted, report=report))
     return report

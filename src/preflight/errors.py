@@ -1,4 +1,7 @@
-"""What stops a run, with its exit code. A failed probe is data (`model.observation`), never this."""
+"""What stops a run, with its exit code.
+
+A failed probe is data (`model.observation.Failure`), and never one of these.
+"""
 
 
 class PreflightError(Exception):

@@ -95,14 +95,11 @@ def subtract(left: Ranges, right: Ranges) -> Ranges:
     """The ports of `left` that are not in `right`."""
     remaining: list[tuple[int, int]] = []
     for first, last in left:
-        for gap_first, gap_last in right:
-            if gap_last < first or gap_first > last:
-                continue
-            if gap_first > first:
-                remaining.append((first, gap_first - 1))
-            first = gap_last + 1
-            if first > last:
-                break
-        if first <= last:
-            remaining.append((first, last))
+        begin = first
+        for gap_first, gap_last in intersect(((first, last),), right):
+            if gap_first > begin:
+                remaining.append((begin, gap_first - 1))
+            begin = gap_last + 1
+        if begin <= last:
+            remaining.append((begin, last))
     return tuple(remaining)

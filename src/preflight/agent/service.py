@@ -75,9 +75,7 @@ class Agent:
         if refusal is not None:
             log.warning("refused %s: %s", conversation.remote, refusal)
             await conversation.send(
-                Refused(
-                    wire_version=WIRE_VERSION, version=preflight.__version__, detail=refusal
-                )
+                Refused(wire_version=WIRE_VERSION, version=preflight.__version__, detail=refusal)
             )
             return
         assert isinstance(greet, Greet)  # anything else was refused
@@ -195,9 +193,7 @@ class _Session:
             states = await self._listeners.hold(to_bind)
         except LimitError as error:
             await self._conversation.send(
-                Refused(
-                    wire_version=WIRE_VERSION, version=preflight.__version__, detail=str(error)
-                )
+                Refused(wire_version=WIRE_VERSION, version=preflight.__version__, detail=str(error))
             )
             raise
         await self._conversation.send(
@@ -227,9 +223,7 @@ class _Session:
             await self._conversation.send(Progress(finished=finished))
 
         context = ProbeContext(run_id=self._run_id, key=self._key, share=message.share)
-        probing = asyncio.create_task(
-            run_probes(message.orders, context, on_outcomes, on_finished)
-        )
+        probing = asyncio.create_task(run_probes(message.orders, context, on_outcomes, on_finished))
         probing.add_done_callback(lambda _: news.set())
         try:
             while not probing.done():
@@ -272,7 +266,8 @@ class _Session:
 
 def _translation(greet: Greet, local_address: str | None) -> dict[str, str]:
     """Planned address -> the one to bind, for a node behind NAT: where the control connection
-    came in (DESIGN 7). Empty for every other node."""
+    came in (DESIGN 7). Empty for every other node.
+    """
     if not greet.nat or local_address is None:
         return {}
     family = ipaddress.ip_address(local_address).version
@@ -281,4 +276,3 @@ def _translation(greet: Greet, local_address: str | None) -> dict[str, str]:
         for address in greet.addresses
         if not is_own_address(address) and ipaddress.ip_address(address).version == family
     }
-

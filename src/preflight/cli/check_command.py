@@ -1,10 +1,7 @@
 """`preflight check`: the coordinator. Options in, the report on stdout, exit code out."""
 
 import asyncio
-import getpass
-import os
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,11 +84,15 @@ def check(
     narrowing: Narrowing = read_narrowing(only, from_, to, port)
     plan = plan_run(loaded, profile, narrowing, rate=parse_rate(rate), deadline=deadline)
     key = load_coordinator_key(_key_path(cluster, loaded.key_file, key_file))
-    with RunRecord(output) as record:
-        with make_observer(sys.stderr, quiet=quiet) as observer:
-            for warning in (*loaded.warnings, *key.warnings):
-                observer.warn(warning)
-            report = asyncio.run(_run(plan, key, observer, record, strict=strict))
+    with (
+        RunRecord(output) as record,
+        make_observer(
+            sys.stderr, quiet=quiet, nodes=[node.name for node in plan.nodes]
+        ) as observer,
+    ):
+        for warning in (*loaded.warnings, *key.warnings):
+            observer.warn(warning)
+        report = asyncio.run(_run(plan, key, observer, record, strict=strict))
     if record.problem:
         print(record.problem, file=sys.stderr)
     print_report(report, format_)
@@ -137,9 +138,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupt)
     try:
-        return await check_plan(
-            plan, _dialler(key), _who(), observer, record, stop, strict=strict
-        )
+        return await check_plan(plan, _dialler(key), observer, record, stop, strict=strict)
     except asyncio.CancelledError:
         raise typer.Exit(INTERRUPTED) from None
 
@@ -163,12 +162,3 @@ def _dialler(key: "CoordinatorKey") -> "Dial":
         return ours
 
     return dial
-
-
-def _who() -> str:
-    """How we introduce ourselves: "root@jump (pid 4711)"."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no passwd entry, as in a container with a bare uid
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()} (pid {os.getpid()})"

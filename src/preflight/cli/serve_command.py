@@ -12,7 +12,6 @@ from preflight.config.addresses import literal_addresses_only, read_control
 from preflight.config.reading import Place
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 
-
 if TYPE_CHECKING:
     from preflight.net.keys import AgentKey
 

@@ -67,9 +67,7 @@ def _held_by_others(
     return subtract(occupied, free)
 
 
-def share_out(
-    limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]
-) -> dict[str, Share]:
+def share_out(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
     """Each source's part of the run's bounds, by how much it has to do."""
     work = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
     total = sum(work.values()) or 1
@@ -117,9 +115,7 @@ def second_orders(
             if not ports:
                 break
             room -= count_ports(ports)
-            probe = structs.replace(
-                probes[one], ports=ports, connections=1, full_size_port=None
-            )
+            probe = structs.replace(probes[one], ports=ports, connections=1, full_size_port=None)
             chosen.append(ProbeOrder(probe=probe, second_look=True))
         if chosen:
             orders[source] = tuple(chosen)

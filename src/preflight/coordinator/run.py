@@ -132,16 +132,15 @@ class _Run:
         return [handle for handle in self.handles if handle.ready]
 
     async def _greet(self, handle: AgentHandle) -> None:
-        await handle.greet(
-            self._dial, self.plan.run_id, self._coordinator, self.plan.limits.greet
-        )
+        await handle.greet(self._dial, self.plan.run_id, self._coordinator, self.plan.limits.greet)
         self._note(handle)
 
     async def _hold(self, handle: AgentHandle) -> None:
         listens = tuple(one for one in self.plan.listens if one.node == handle.name)
         await handle.hold(listens, HOLD_PATIENCE)
         held = sum(
-            count_ports(one.ports) for one in handle.observation.listeners
+            count_ports(one.ports)
+            for one in handle.observation.listeners
             if one.state == "listening"
         )
         wanted = sum(count_ports(one.ports) for one in listens if not one.only_if_local)
@@ -175,9 +174,7 @@ class _Run:
             self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
 
     def _note(self, handle: AgentHandle) -> None:
-        self._observer.agent(
-            handle.name, handle.observation.state, handle.observation.detail
-        )
+        self._observer.agent(handle.name, handle.observation.state, handle.observation.detail)
         self._record(AgentLine(agent=handle.observation))
 
     async def _until_stop(self, work: Iterable[Awaitable[None]]) -> None:

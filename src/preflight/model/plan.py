@@ -55,7 +55,7 @@ class Probe(Struct, frozen=True, kw_only=True):
     connections: int = 1
     """Proven connections wanted for each port: more than one only where backends are counted."""
     full_size_port: int | None = None
-    """TCP: the port on which one challenge of `limits.full_size` bytes follows a proven small one."""
+    """TCP: where a challenge of `limits.full_size` bytes follows a proven small one."""
 
 
 class ProbeOrder(Struct, frozen=True, kw_only=True):

@@ -130,7 +130,9 @@ class ControlListener:
         except OSError as error:
             where = f"{host or 'all addresses'}, port {port}"
             reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
-            raise PreflightError(f"the control port can't be opened on {where}: {reason}") from error
+            raise PreflightError(
+                f"the control port can't be opened on {where}: {reason}"
+            ) from error
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -138,8 +140,7 @@ class ControlListener:
         sockets = self._server.sockets if self._server else ()
         names = [one.getsockname() for one in sockets]
         return tuple(
-            f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-            for name in names
+            f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names
         )
 
     async def close(self) -> None:

@@ -93,40 +93,26 @@ def decode_run(lines: Iterable[bytes]) -> RunFile:
 
     Raises `PreflightError` where it is not one, or where a line that is not the last is damaged.
     """
-    opening: RunLine | None = None
-    ending: EndLine | None = None
-    agents: dict[str, AgentObservation] = {}
-    outcomes: list[Outcome] = []
-    sightings: list[Sighting] = []
-    phases: list[Phase] = []
-    for number, line in enumerate(_whole_lines(lines), start=1):
-        if opening is None and not isinstance(line, RunLine):
-            raise PreflightError("not a run file: its first line is not a run's")
-        match line:
-            case RunLine():
-                if opening is not None:
-                    raise PreflightError(f"not one run file: a second run begins in line {number}")
-                opening = line
-            case AgentLine():
-                agents[line.agent.node] = line.agent
-            case OutcomesLine():
-                outcomes.extend(line.outcomes)
-            case SightingsLine():
-                sightings.extend(line.sightings)
-            case PhaseLine():
-                phases.append(line.phase)
-            case EndLine():
-                ending = line
-    if opening is None:
-        raise PreflightError("not a run file: it is empty")
+    found = list(_whole_lines(lines))
+    openings = [line for line in found if isinstance(line, RunLine)]
+    if not found or found[0] not in openings:
+        raise PreflightError("not a run file: it does not begin with a run")
+    if len(openings) > 1:
+        raise PreflightError("not one run file: a second run begins in it")
+    ending = next((line for line in reversed(found) if isinstance(line, EndLine)), None)
+    agents = {line.agent.node: line.agent for line in found if isinstance(line, AgentLine)}
     return RunFile(
-        plan=opening.plan,
+        plan=openings[0].plan,
         observations=Observations(
             agents=tuple(agents.values()),
-            outcomes=tuple(outcomes),
-            sightings=tuple(sightings),
-            phases=tuple(phases),
-            started=opening.started,
+            outcomes=tuple(
+                one for line in found if isinstance(line, OutcomesLine) for one in line.outcomes
+            ),
+            sightings=tuple(
+                one for line in found if isinstance(line, SightingsLine) for one in line.sightings
+            ),
+            phases=tuple(line.phase for line in found if isinstance(line, PhaseLine)),
+            started=openings[0].started,
             finished=ending.finished if ending else "",
             interrupted=ending.interrupted if ending else True,
         ),

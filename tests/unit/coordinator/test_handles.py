@@ -162,7 +162,7 @@ async def test_a_closed_door_is_refused(call: Call) -> None:
 async def test_silence_is_unreachable(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handles, "SLOW_EXCHANGE", 0.1)
 
-    async def script(agent: AgentEnd) -> None:
+    async def script(_agent: AgentEnd) -> None:
         await asyncio.Event().wait()
 
     assert (await call(script)).observation.state == "unreachable"

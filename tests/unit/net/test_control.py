@@ -76,7 +76,6 @@ async def test_an_agents_key_commands_nobody(keys: tuple[CoordinatorKey, AgentKe
     async with listening(agent_context(keys[1])) as port:
         conversation = await dial_agent(HOST, port, coordinator_context(stolen), 2.0)
         with pytest.raises(ConversationEnded):
-            await conversation.send(Beat())
             await conversation.receive()
         await conversation.close()
 

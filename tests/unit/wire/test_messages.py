@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,10 +23,8 @@ def test_round_trip(message: messages.ToAgent) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
     for decode in (messages.decode_for_agent, messages.decode_for_coordinator):
-        try:
+        with contextlib.suppress(WireError):
             decode(data)
-        except WireError:
-            pass
 
 
 def test_a_message_of_the_other_direction_is_refused() -> None:

@@ -1,0 +1,72 @@
+"""What a plan costs the network: for people who must agree to it beforehand."""
+
+from msgspec import Struct
+
+from preflight.model.plan import Plan
+from preflight.ports import count_ports
+
+MOST_ATTEMPTS = 12
+"""SYNs from ports of their own that one silent TCP port can get."""
+FEWEST_DATAGRAMS = 4
+"""Challenges that an answering UDP port gets."""
+MOST_DATAGRAMS = 24
+"""Challenges that a UDP port gets at most, when answers are missing."""
+
+
+class ControlConnection(Struct, frozen=True, kw_only=True):
+    """Coordinator -> this address and TCP port, for the time of the run."""
+
+    node: str
+    address: str
+    port: int
+
+
+class PlanCount(Struct, frozen=True, kw_only=True):
+    """Numbers about a plan."""
+
+    flows: int
+    """(source, destination, protocol, family, port), each once."""
+    connections: int
+    """TCP connections that are begun if everything works (full-size checks are among them)."""
+    datagrams: int
+    """UDP datagrams that are sent if everything works."""
+    most_datagrams: int
+    """UDP datagrams that are sent at most."""
+    state_entries: int
+    """The largest number of entries that the run can leave in the state table of a firewall
+    that sees all of it. Entries of unanswered connections live for up to two minutes."""
+    seconds: float
+    """How long the whole run takes at most."""
+    control: tuple[ControlConnection, ...]
+
+
+def count(plan: Plan) -> PlanCount:
+    """Count what a plan will do, and what it can leave behind."""
+    limits = plan.limits
+    ports = {"tcp": 0, "udp": 0}
+    connections = 0
+    for probe in plan.probes:
+        ports[probe.protocol] += count_ports(probe.ports)
+        if probe.protocol == "tcp":
+            padded = probe.full_size_port is not None
+            connections += count_ports(probe.ports) * probe.connections + padded
+    control = tuple(
+        ControlConnection(node=node.name, address=node.control_host, port=node.control_port)
+        for node in plan.nodes
+        if not node.embedded
+    )
+    # Every retry of a silent port is one more unanswered SYN, and those are bounded.
+    most_connections = min(MOST_ATTEMPTS * connections, connections + limits.max_half_open)
+    # In the second look each source tries one port a second. A UDP port is asked from one socket,
+    # so it is one entry. The control port is dialled once a second while an agent is waited for.
+    second_look = len({probe.source for probe in plan.probes}) * int(limits.second_look)
+    dials = len(control) * max(1, int(limits.greet))
+    return PlanCount(
+        flows=ports["tcp"] + ports["udp"],
+        connections=connections,
+        datagrams=FEWEST_DATAGRAMS * ports["udp"],
+        most_datagrams=MOST_DATAGRAMS * ports["udp"],
+        state_entries=most_connections + ports["udp"] + second_look + dials,
+        seconds=limits.greet + limits.deadline + limits.second_look,
+        control=control,
+    )

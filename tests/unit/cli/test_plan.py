@@ -1,0 +1,142 @@
+"""`preflight plan`: all that would be done, in three forms, and no packet sent."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from preflight.cli.app import app
+from preflight.errors import ConfigError
+
+CLUSTER = """
+name = "prod"
+profile = "apinizer"
+[nodes]
+m1 = {address = "10.0.1.11", roles = ["control-plane"]}
+m2 = {addresses = ["10.0.1.12", "fd00::12"], roles = ["control-plane"]}
+w1 = {addresses = ["10.0.2.11", "fd00::211"], roles = ["worker"]}
+w2 = {address = "10.0.2.12", roles = ["worker"]}
+db1 = {address = "10.0.3.11", roles = ["mongodb"]}
+es1 = {address = "10.0.3.12", roles = ["elasticsearch"]}
+ops = {address = "10.0.9.5", roles = ["client"], embedded = true}
+[vips.api]
+address = "10.0.1.10"
+port = 6443
+backends = "control-plane"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("plan touched the network")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cluster.toml"
+    path.write_text(CLUSTER)
+    return path
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(
+        app, ["plan", *map(str, arguments)], catch_exceptions=False, color=False
+    )
+    assert result.exit_code == 0
+    return result
+
+
+def section(text: str, title: str) -> str:
+    return next(part for part in text.split("\n\n") if part.startswith(title))
+
+
+def test_the_plan_for_people(file: Path) -> None:
+    text = run("--cluster", file).stdout
+    assert text.startswith("Plan for cluster prod, profile apinizer\n")
+    flows = section(text, "Flows")
+    assert "  etcd  2379-2380/tcp  (IPv4)" in flows
+    assert "    m1, m2 → each other" in flows
+    assert "    w1, w2 → db1" in flows
+    assert "    ops → w1, w2" in flows
+    assert "    m1, m2, w1, w2 → api" in flows
+    assert "  kube-apiserver  6443/tcp  (IPv6)" in flows
+    assert "flannel-udp  8285/udp  (IPv4, not required)" in flows
+    cost = section(text, "Cost")
+    assert "rate: at most 5,000 new connections a second" in cost
+    assert "firewall state: at most " in cost
+    control = section(text, "Control connections")
+    assert "coordinator → m1  10.0.1.11:10888/tcp" in control
+    assert "ops" not in control
+    assert "flows of a node to itself" in section(text, "Notes")
+    assert "VIP of m1, m2" in section(text, "Nodes")
+
+
+def test_the_plan_for_programs(file: Path) -> None:
+    document = json.loads(run("--cluster", file, "--format", "json").stdout)
+    assert document["schema"] == "preflight.plan/1"
+    nodeports = [flow for flow in document["flows"] if flow["rule"] == "nodeports"]
+    assert [(flow["source"], flow["destination"], flow["ports"]) for flow in nodeports] == [
+        ("ops", "w1", "30000-32767"),
+        ("ops", "w2", "30000-32767"),
+    ]
+    assert document["count"]["control"][0] == {"node": "m1", "address": "10.0.1.11", "port": 10888}
+    assert document["limits"]["rate"] == 5000
+
+
+def test_a_narrowed_plan_at_another_rate(file: Path) -> None:
+    arguments = ("--only", "worker:mongodb", "--port", "25080", "--rate", "10")
+    text = run("--cluster", file, *arguments).stdout
+    assert "2 probes (source, destination, protocol and port): 4 TCP connections" in text
+    assert "at most 10 new connections" in text
+    assert "narrowed: 2 of the cluster's " in text
+    assert "es1" not in section(text, "Nodes")
+    assert "rate: no limit" in run("--cluster", file, "--rate", "max").stdout
+
+
+def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
+    text = run("--cluster", file, "--notice").stdout
+    assert "f1 9e 50 46" in text
+    assert "Name and telephone: ____" in text
+    assert "at most 5,000 new connections a second" in text
+    assert "nothing\n    stays open" in text
+    assert "to: 10.0.1.11:10888/tcp (m1)" in text
+    database = section(text, "--- mongodb: 25080/tcp")
+    assert database.splitlines()[2:] == [
+        "SOURCE:",
+        "  10.0.2.11 (w1)",
+        "  10.0.2.12 (w2)",
+        "DESTINATION:",
+        "  10.0.3.11 (db1)",
+        "  25080/tcp",
+    ]
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_every_address_of_the_plan_is_in_the_notice(file: Path) -> None:
+    document = json.loads(run("--cluster", file, "--format", "json").stdout)
+    text = run("--cluster", file, "--notice").stdout
+    for flow in document["flows"]:
+        for address in (flow["source_address"], flow["destination_address"]):
+            assert f"  {address} (" in text
+
+
+def test_what_is_wrong_stops_it(file: Path) -> None:
+    with pytest.raises(ConfigError, match="leave out --format json"):
+        run("--cluster", file, "--notice", "--format", "json")
+    with pytest.raises(ConfigError, match="--only"):
+        run("--cluster", file, "--only", "wroker:mongodb")
+    file.write_text(CLUSTER.replace("address =", "adress =", 1))
+    with pytest.raises(ConfigError, match=r"nodes\.m1\.adress"):
+        run("--cluster", file)
+
+
+def test_many_nodes_are_named_by_their_role(file: Path) -> None:
+    more = "\n".join(f'n{i} = {{address = "10.1.0.{i}", roles = ["worker"]}}' for i in range(1, 30))
+    file.write_text(CLUSTER.replace("[vips.api]", f"{more}\n[vips.api]"))
+    assert "all 31 nodes with role worker → db1" in run("--cluster", file).stdout
