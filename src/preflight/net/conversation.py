@@ -5,7 +5,6 @@ behind the control port are spoken to in the same way.
 """
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -84,10 +83,13 @@ class Conversation(Generic[Sent, Received]):
     async def close(self) -> None:
         """Close, in order if that is possible within `CLOSE_PATIENCE`."""
         self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
+        try:
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await self._writer.wait_closed()
-        self._writer.transport.abort()
+        except TimeoutError:
+            self._writer.transport.abort()
+        except OSError:
+            pass  # closed, and the other end had gone before
         await asyncio.sleep(0)  # the transport closes its socket in the loop's next turn
 
 

@@ -99,14 +99,19 @@ async def test_nobody_there_says_what_to_do(keys: tuple[CoordinatorKey, AgentKey
 
 
 async def test_silence_ends_with_the_patience(keys: tuple[CoordinatorKey, AgentKey]) -> None:
-    async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(2)
+    gone = asyncio.Event()
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the dialler gives up
         writer.close()
+        await writer.wait_closed()
+        gone.set()
 
     async with await asyncio.start_server(never, HOST, 0) as silent:
         port = silent.sockets[0].getsockname()[1]
         with pytest.raises(DialFailed, match=r"within 0\.3 s") as failed:
             await dial_agent(HOST, port, coordinator_context(keys[0]), 0.3)
+        await gone.wait()
         assert failed.value.state == "unreachable"
 
 
