@@ -96,6 +96,13 @@ NAT_OBSERVED = Kind(
     "{address} do not see it.",
     fix="Take the translation away between these nodes, or name {observed} in the rules.",
 )
+VIP_HIDES_SOURCE = Kind(
+    code="vip-hides-source",
+    severity="info",
+    title="{destinations} hides {sources} from its backends",
+    detail="They see {observed}. Many load balancers do this; firewall rules on the backends "
+    "must allow that address.",
+)
 OTHER_SOURCE = Kind(
     code="other-source-address",
     severity="warning",

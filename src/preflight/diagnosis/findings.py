@@ -135,6 +135,8 @@ def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) ->
     """Sources that leave from, or are seen under, another address than the plan's."""
     observed: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     others: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    hidden: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    vips = {vip.name for vip in plan.vips}
     addresses = {
         (flow.source, flow.destination, canonical(flow.destination_address)): flow.source_address
         for flow in plan.flows
@@ -147,7 +149,10 @@ def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) ->
         for outcome in index.outcomes.get(probe.id, ()):
             local = canonical(outcome.local_address or address)
             seen = canonical(outcome.observed_source or local)
-            if seen not in {canonical(address), local}:
+            translated = seen not in {canonical(address), local}
+            if translated and probe.destination in vips:
+                hidden[probe.destination].add((probe.source, seen))
+            elif translated:
                 observed[probe.source, address, local, seen].append(probe.destination)
             if local != canonical(address) and not index.nodes[probe.source].nat:
                 others[probe.source, address, local].append(probe.destination)
@@ -159,6 +164,12 @@ def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) ->
             observed=seen,
             left=local,
             address=address,
+        )
+    for vip, pairs in hidden.items():
+        yield catalog.VIP_HIDES_SOURCE.fill(
+            destinations=vip,
+            sources=name_nodes(tuple(sorted({source for source, _ in pairs})), plan),
+            observed=", ".join(sorted({seen for _, seen in pairs})),
         )
     for (source, address, local), names in others.items():
         yield catalog.OTHER_SOURCE.fill(

@@ -69,7 +69,7 @@ def describe(group: Group, plan: Plan) -> str:
 
 
 def name_nodes(names: Sequence[str], plan: Plan) -> str:
-    """`w1`, or several by a role that they share: `2 workers`."""
+    """`w1`, or several by a role that they share: `2 worker nodes`."""
     if len(names) == 1:
         return names[0]
     roles: dict[str, set[str]] = defaultdict(set)
@@ -78,7 +78,7 @@ def name_nodes(names: Sequence[str], plan: Plan) -> str:
             roles[role].add(node.name)
     for role, members in roles.items():
         if set(names) <= members:
-            return f"{len(names)} {role}s"
+            return f"{len(names)} {role} nodes"
     return f"{len(names)} nodes"
 
 

@@ -189,10 +189,10 @@ def refused_by_own_kernel(case: Case) -> Judgement | None:
 
 
 def reset_to_the_syn(case: Case) -> Judgement | None:
-    """A RST although the listener was up: the destination's firewall, or one on the way."""
+    """A RST although the listener was up: any firewall's, the source's own (on output) as well."""
     if case.leading is None or case.leading.failure is not Failure.RESET:
         return None
-    return _blocked(Cause.RESET, case, possible=BEYOND_SOURCE)
+    return _blocked(Cause.RESET, case, possible=LEFT_BY_SIGHT[Seen.NOTHING])
 
 
 def silence(case: Case) -> Judgement:

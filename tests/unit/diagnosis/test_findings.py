@@ -36,7 +36,7 @@ def test_one_cause_is_one_line() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title == "2 workers -> db1 25080/tcp blocked: reset"
+    assert found.title == "2 worker nodes -> db1 25080/tcp blocked: reset"
     assert found.flows == (0, 1)
     assert "w1 (10.0.2.1), w2 (10.0.2.2)" in found.fix
 
@@ -47,7 +47,7 @@ def test_sources_and_destinations_that_make_a_whole_block_are_one_line() -> None
         for destination in ("db1", "db2"):
             world.flow(source, destination, "25080").silent(source, destination, "25080")
 
-    assert only(world, "blocked").title == "2 workers -> 2 mongodbs 25080/tcp blocked: no answer"
+    assert only(world, "blocked").title == "2 worker nodes -> 2 mongodb nodes 25080/tcp blocked: no answer"
 
 
 def test_full_mesh_is_one_line() -> None:
@@ -57,7 +57,7 @@ def test_full_mesh_is_one_line() -> None:
             if source != destination:
                 world.flow(source, destination, "10250").silent(source, destination, "10250")
 
-    assert only(world, "blocked").title == "3 workers -> 3 workers 10250/tcp blocked: no answer"
+    assert only(world, "blocked").title == "3 worker nodes -> 3 worker nodes 10250/tcp blocked: no answer"
 
 
 def test_ragged_pairs_are_told_by_destination() -> None:
@@ -68,7 +68,7 @@ def test_ragged_pairs_are_told_by_destination() -> None:
     titles = [finding.title for finding in findings(world)]
 
     assert titles == [
-        "2 workers -> db1 25080/tcp blocked: no answer",
+        "2 worker nodes -> db1 25080/tcp blocked: no answer",
         "w1 -> db2 25080/tcp blocked: no answer",
     ]
 
@@ -92,7 +92,7 @@ def test_each_end_that_refuses_by_itself_shares_the_line() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title == "w1 -> 2 mongodbs 25080/tcp blocked: ICMP admin prohibited"
+    assert found.title == "w1 -> 2 mongodb nodes 25080/tcp blocked: ICMP admin prohibited"
     assert "the machine's own firewall" in found.fix
 
 
