@@ -66,6 +66,9 @@ def _marks() -> Iterator[str]:
     )
     yield _item("every payload ends with an HMAC-SHA256 over all of it, 32 bytes")
     yield _item(
+        "connections are ended by the source with a reset (RST), so that none lingers in TIME_WAIT"
+    )
+    yield _item(
         "payloads are 256 bytes, once for each pair of machines 8,192 bytes; nothing is sent to a "
         "port that another program holds"
     )

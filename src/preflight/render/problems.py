@@ -258,9 +258,11 @@ def _explained(symptom: Symptom, records: list[FlowRecord]) -> list[str]:
 
 
 def _left_over(records: list[FlowRecord]) -> str:
-    """Where else it may be, unless that is everywhere."""
+    """Where it may be, as far as the evidence narrows it down."""
     possible = {one for record in records for one in record.evidence.where_possible}
-    if not possible or len(possible) == len(Where) - 1:
+    if not possible:
         return ""
+    if len(possible) == len(Where) - 1:
+        return " (at either host, or anywhere between them)"
     names = [WHERES[one] for one in Where if one in possible]
     return f"; possible: {listed(names, len(names), 'or')}"

@@ -115,7 +115,9 @@ class _Page:
             words = f"NOT OK{cut}: {count(bad, 'flow')} {verb} not work as required{also}"
             return self.text(words, "bold red")
         if unknown or not report.summary.ok:
-            words = f"NOT KNOWN{cut}: nothing failed, but {count(unknown, 'flow')} not tested"
+            verb = "was" if unknown == 1 else "were"
+            untested = f"{count(unknown, 'flow')} {verb} not tested"
+            words = f"NOT KNOWN{cut}: nothing failed, but {untested}"
             return self.text(words, "bold magenta")
         also = f", {warned:,} with a warning" if warned else ""
         return self.text(f"OK{cut}: every required flow works{also}", "bold green")

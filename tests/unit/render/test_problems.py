@@ -144,7 +144,7 @@ def test_where_anything_is_possible_nothing_is_listed() -> None:
     anywhere = tuple(one for one in Where if one is not Where.UNKNOWN)
     fields = {**SILENT, "evidence": Evidence(where_possible=anywhere)}
     problem = one_problem(change(flow("w1", "db1", "tcp", "25080", "mongodb"), fields))
-    assert "where: not known" in problem.notes
+    assert "where: not known (at either host, or anywhere between them)" in problem.notes
 
 
 def test_exposure_rules() -> None:

@@ -166,7 +166,7 @@ def test_an_incomplete_and_interrupted_run_is_not_called_ok() -> None:
     flows[0] = change(flows[0], UNREACHED)
     agents = [agent(name, role) for name, role in nodes.items()]
     text = drawn(report(flows, agents, interrupted=True))
-    assert "NOT KNOWN (interrupted): nothing failed, but 1 flow not tested" in words(text)
+    assert "NOT KNOWN (interrupted): nothing failed, but 1 flow was not tested" in words(text)
 
 
 def test_a_report_without_flows() -> None:
