@@ -77,10 +77,13 @@ async def check(
 
     `stop` ends the run early, with what was learned; `strict` makes degraded flows fail.
     """
-    record.write(RunLine(version=preflight.__version__, started=utc_now(), plan=plan))
+    started = utc_now()
+    record.write(RunLine(version=preflight.__version__, started=started, plan=plan))
     observations = await gather_observations(
         plan, dial, describe_process(), observer, record.write, stop
     )
+    # The run file says it once, in its first line: its report is to be the one that we print.
+    observations = structs.replace(observations, started=started)
     report = diagnose(plan, observations, strict=strict)
     record.write(EndLine(finished=report.finished, interrupted=report.interrupted, report=report))
     return report

@@ -138,7 +138,16 @@ def _tries_of_probe(probe: Probe, index: Index) -> Tries:
     for outcome in outcomes:
         if outcome.failure in _SILENT:
             total = total.plus(_partly_through(probe, outcome, index))
+    for outcome in (*outcomes, *index.full_size.get(probe.id, ())):
+        if outcome.failure is Failure.SILENT_AFTER_CONNECT:
+            total = total.plus(_handshakes(outcome))
     return total
+
+
+def _handshakes(outcome: Outcome) -> Tries:
+    """Of connections that fell silent: a network that loses nothing loses no SYN either."""
+    made = [attempt for attempt in outcome.unanswered if attempt.connected]
+    return Tries(sum(attempt.lost_syns > 0 for attempt in made), len(made))
 
 
 def _partly_through(probe: Probe, outcome: Outcome, index: Index) -> Tries:

@@ -88,13 +88,16 @@ def nothing_was_tried(case: Case) -> Judgement | None:
         errno = case.leading.errno if case.leading is not None else None
         name = case.scene.probe.source
         return _untested(Cause.SKIPPED, f"{name} ran out of resources of its own ({errno})")
-    if failure is Failure.SKIPPED:
+    left_out = _is_left_out(case)
+    if failure is Failure.SKIPPED and not left_out:
         return _untested(Cause.SKIPPED, "the run's bounds or its deadline left no room for it")
     source = case.scene.source
     if source.state != "ready":
         return _untested(STATE_CAUSES[source.state], agent_note(source))
     if not case.cell.end.ready:
         return _not_confirmed(case)
+    if left_out:
+        return None
     if case.scene.index.interrupted:
         return _untested(Cause.SKIPPED, "interrupted: the run was stopped before it was tried")
     return _untested(Cause.SKIPPED, f"{source.node} told nothing of it")
@@ -228,6 +231,16 @@ RULES: tuple[Rule, ...] = (
     reset_to_the_syn,
     silence,
 )
+
+
+def _is_left_out(case: Case) -> bool:
+    """Whether nothing was sent because none of our agents could have answered: UDP knows no
+    connecting alone, so no bound of the run was the reason.
+    """
+    end = case.cell.end
+    if case.scene.probe.protocol != "udp" or end.held:
+        return False
+    return not end.ready or end.owner is not None
 
 
 def _not_confirmed(case: Case) -> Judgement:

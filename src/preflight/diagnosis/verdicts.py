@@ -1,6 +1,7 @@
 """Observations of both ends to a report. Pure: a run file gives the same report again."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from preflight.diagnosis.confidence import measure_paths
 from preflight.diagnosis.findings import list_findings
@@ -10,7 +11,7 @@ from preflight.diagnosis.records import records_of_flow, unplanned_record
 from preflight.diagnosis.rules import judge
 from preflight.model.cluster import Protocol
 from preflight.model.observation import ListenerStatus, Observations
-from preflight.model.plan import Flow, Plan, PlannedNode, Probe
+from preflight.model.plan import Family, Flow, Plan, PlannedNode, Probe
 from preflight.model.report import (
     AgentRecord,
     FlowCounts,
@@ -21,11 +22,20 @@ from preflight.model.report import (
     Summary,
     Verdict,
 )
-from preflight.ports import Ranges, count_ports, format_ports, parse_ports, union
+from preflight.ports import Ranges, count_ports, format_ports, parse_ports, subtract, union
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_UNTESTED = 3
+
+_WORST_FIRST = (
+    Verdict.INTERCEPTED,
+    Verdict.BLOCKED,
+    Verdict.UNTESTED,
+    Verdict.DEGRADED,
+    Verdict.OPEN,
+)
+"""Of a port that two rules ask for; loss is told by record, so that they may differ."""
 
 _Key = tuple[str, str, str, Protocol]
 
@@ -100,8 +110,12 @@ def _records(plan: Plan, scenes: dict[_Key, Scene], *, strict: bool) -> tuple[Fl
 
 def _summary(records: tuple[FlowRecord, ...]) -> Summary:
     counts = dict.fromkeys(Verdict, 0)
-    for record in records:
-        counts[record.verdict] += count_ports(parse_ports(record.ports))
+    for by_verdict in _ports_by_verdict(records):
+        counted: Ranges = ()
+        for verdict in _WORST_FIRST:
+            ports = subtract(by_verdict.get(verdict, ()), counted)
+            counts[verdict] += count_ports(ports)
+            counted = union(counted, ports)
     flows = FlowCounts(
         total=sum(counts.values()),
         open=counts[Verdict.OPEN],
@@ -111,6 +125,15 @@ def _summary(records: tuple[FlowRecord, ...]) -> Summary:
         untested=counts[Verdict.UNTESTED],
     )
     return Summary(ok=all(record.ok for record in records), records=len(records), flows=flows)
+
+
+def _ports_by_verdict(records: tuple[FlowRecord, ...]) -> Iterable[dict[Verdict, Ranges]]:
+    """For each way between two ends: its ports, each once, however many rules ask for it."""
+    ways: dict[tuple[str, str, Protocol, Family], dict[Verdict, Ranges]] = defaultdict(dict)
+    for record in records:
+        way = ways[record.source, record.destination, record.protocol, record.family]
+        way[record.verdict] = union(way.get(record.verdict, ()), parse_ports(record.ports))
+    return ways.values()
 
 
 def _agent_record(node: PlannedNode, index: Index) -> AgentRecord:

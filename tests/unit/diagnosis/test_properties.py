@@ -155,7 +155,8 @@ def test_each_port_of_each_flow_is_in_exactly_one_record(seen: Observations) -> 
         for port in each_port(one.ports)
     )
     assert told == planned
-    assert report.summary.flows.total == sum(planned.values())
+    # Two rules may ask for one port: the summary counts it once.
+    assert report.summary.flows.total == len({asked[1:] for asked in planned})
 
 
 @given(observations, st.randoms(use_true_random=False))
