@@ -324,15 +324,15 @@ def test_counting() -> None:
         ("a1", "10.0.0.1", 10888),
         ("b1", "10.0.0.3", 10888),
     ]
-    # every TCP attempt, a UDP port, 4 s of second look from two sources, 5 s of two dials
-    assert counted.state_entries == 12 * 103 + 1 + 8 + 10
+    # every TCP attempt, a UDP port, second looks of 3 probes (3 + 1 + 1), 5 s of two dials
+    assert counted.state_entries == 12 * 103 + 1 + 5 + 10
     assert counted.seconds == 17.0
 
 
 def test_unanswered_connections_are_bounded_in_the_count() -> None:
     asked = profile(rule("r", "a", "b", "1-65535/tcp"))
     counted = count(plan(cluster(A1, B1), asked, Limits(second_look=4.0)))
-    assert counted.state_entries == 65_536 + 20_000 + 4 + 10
+    assert counted.state_entries == 65_536 + 20_000 + 3 + 10
 
 
 def test_the_count_knows_what_the_probers_do() -> None:

@@ -1,6 +1,5 @@
 """The commands, put together. What is heavy is imported by the command that needs it."""
 
-import os
 import sys
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from preflight.cli.check_command import check
 from preflight.cli.demo_command import demo
 from preflight.cli.diagnose_command import diagnose
 from preflight.cli.key_command import key
+from preflight.cli.options import flush_stdout, silence_stdout
 from preflight.cli.plan_command import plan
 from preflight.cli.profiles_command import profiles
 from preflight.cli.schema_command import schema
@@ -55,11 +55,18 @@ app.add_typer(profiles, name="profiles")
 def main() -> None:
     """Run a command. What stops it is one clear sentence on stderr, never a traceback."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            flush_stdout()  # here, where it can still be told that it did not work
     except PreflightError as error:
         print(f"preflight: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # Whoever read our stdout (head, less) has gone: nothing is left to say to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"preflight: {place}{error.strerror or error}", file=sys.stderr)
+        sys.exit(PreflightError.exit_code)

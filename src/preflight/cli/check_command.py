@@ -1,6 +1,7 @@
 """`preflight check`: the coordinator. Options in, the report on stdout, exit code out."""
 
 import asyncio
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from preflight.net.keys import CoordinatorKey
 
 INTERRUPTED = 130
+_OTHER_FILES = 16
+"""Open files beside the conversations: the event loop's own, the run file, modules to load."""
 
 
 def check(
@@ -71,7 +74,7 @@ def check(
     Exit code: 1 if any flow fails, else 3 if any could not be tested, else 0.
     2: a wrong option or configuration. 130: interrupted.
 
-    Example: preflight check --cluster cluster.toml --output evening.run.json
+    Example: preflight check --cluster cluster.toml --output evening.jsonl
     """
     from preflight.check import Narrowing, plan_run
     from preflight.cli.live import make_observer
@@ -84,6 +87,7 @@ def check(
     narrowing: Narrowing = read_narrowing(only, from_, to, port)
     plan = plan_run(loaded, profile, narrowing, rate=parse_rate(rate), deadline=deadline)
     key = load_coordinator_key(_key_path(cluster, loaded.key_file, key_file))
+    _provide_descriptors(plan)
     with (
         RunRecord(output) as record,
         make_observer(
@@ -94,7 +98,7 @@ def check(
             observer.warn(warning)
         report = asyncio.run(_run(plan, key, observer, record, strict=strict))
     if record.problem:
-        print(record.problem, file=sys.stderr)
+        print(f"preflight: {record.problem}", file=sys.stderr)
     print_report(report, format_)
     raise typer.Exit(INTERRUPTED if report.interrupted else exit_code(report))
 
@@ -122,9 +126,7 @@ async def _run(
     strict: bool,
 ) -> "Report":
     from preflight.check import check as check_plan
-    from preflight.net.limits import raise_descriptor_limit
 
-    raise_descriptor_limit()
     stop = asyncio.Event()
     work = asyncio.current_task()
     loop = asyncio.get_running_loop()
@@ -132,6 +134,7 @@ async def _run(
     def interrupt() -> None:
         if stop.is_set() and work is not None:
             work.cancel()  # the second Ctrl-C: not even the release is waited for
+            return
         observer.warn("stopping: what was learned is collected; press Ctrl-C again to quit at once")
         stop.set()
 
@@ -143,22 +146,46 @@ async def _run(
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _provide_descriptors(plan: "Plan") -> None:
+    """Raise the limit of open files to the hard one. Raises `LimitError` where that is too low."""
+    from preflight.errors import LimitError
+    from preflight.net.control import descriptors_for_dialling
+    from preflight.net.limits import open_descriptors, raise_descriptor_limit
+
+    limit = raise_descriptor_limit()
+    agents = descriptors_for_dialling(len(plan.nodes), plan.limits.greet)
+    needed = open_descriptors() + agents + _OTHER_FILES
+    if limit < needed:
+        raise LimitError(
+            f"calling {len(plan.nodes)} agents needs {needed} open files, and the hard limit of "
+            f"this process is {limit}: raise it (ulimit -Hn)"
+        )
+
+
 def _dialler(key: "CoordinatorKey") -> "Dial":
     """How this command reaches agents: by TLS, or inside this process where embedded."""
     from preflight.agent.service import Agent
     from preflight.model.plan import PlannedNode
     from preflight.net.control import dial_agent
-    from preflight.net.conversation import CoordinatorEnd, conversation_in_process
+    from preflight.net.conversation import AgentEnd, CoordinatorEnd, conversation_in_process
     from preflight.net.tls import coordinator_context
 
     context = coordinator_context(key)
+    # What an embedded agent has to say, the report says.
+    logging.getLogger("preflight").addHandler(logging.NullHandler())
     embedded: list[asyncio.Task[None]] = []
 
     async def dial(node: PlannedNode, patience: float) -> CoordinatorEnd:
         if not node.embedded:
             return await dial_agent(node.control_host, node.control_port, context, patience)
         ours, theirs = await conversation_in_process()
-        embedded.append(asyncio.create_task(Agent(key.mac_key).converse(theirs)))
+        embedded.append(asyncio.create_task(serve(theirs)))
         return ours
+
+    async def serve(conversation: AgentEnd) -> None:
+        try:
+            await Agent(key.mac_key).converse(conversation)
+        finally:
+            await conversation.close()
 
     return dial

@@ -20,7 +20,7 @@ def diagnose(
 
     Exit codes as for `check`.
 
-    Example: preflight diagnose evening.run.json --format json
+    Example: preflight diagnose evening.jsonl --format json
     """
     from preflight.diagnosis import diagnose as judge
     from preflight.diagnosis import exit_code

@@ -1,5 +1,6 @@
 """Options that several commands share, and how they are read."""
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from preflight.errors import ConfigError
+from preflight.errors import ConfigError, PreflightError
 
 if TYPE_CHECKING:
     from preflight.check import Narrowing
@@ -92,7 +93,21 @@ def parse_rate(text: str) -> float | None:
 
 
 def print_report(report: "Report", format_: ReportFormat) -> None:
-    """The report on stdout."""
+    """The report on stdout.
+
+    A reader that has gone (`| head`) changes nothing: neither what is true nor the exit code.
+    Raises `PreflightError` where stdout can't be written for another reason.
+    """
+    try:
+        _write_report(report, format_)
+        flush_stdout()
+    except (BrokenPipeError, SystemExit):  # SystemExit is how Rich tells of a broken pipe
+        silence_stdout()
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _write_report(report: "Report", format_: ReportFormat) -> None:
     if format_ is ReportFormat.JSON:
         from preflight.render.json_report import render_json
 
@@ -103,3 +118,26 @@ def print_report(report: "Report", format_: ReportFormat) -> None:
     from preflight.render.table import render_table
 
     render_table(report, Console(file=sys.stdout))
+
+
+def flush_stdout() -> None:
+    """Write what was printed. Raises `BrokenPipeError`, or `PreflightError` where it can't be."""
+    try:
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> PreflightError:
+    silence_stdout()
+    return PreflightError(f"stdout can't be written: {error.strerror}")
+
+
+def silence_stdout() -> None:
+    """Let what is still in stdout's buffer go nowhere, so that the end of us does not stumble."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -15,6 +15,8 @@ from preflight.model.cluster import DEFAULT_CONTROL_PORT
 if TYPE_CHECKING:
     from preflight.net.keys import AgentKey
 
+_ALL_ADDRESSES = ("0.0.0.0", "[::]", "*")  # noqa: S104 - as users write it
+
 
 def serve(
     key_file: Annotated[
@@ -58,12 +60,13 @@ def serve(
 
 def _listening_place(control: str | None) -> tuple[str | None, int]:
     """Where to listen; the host is None for all addresses of both families."""
-    if control is None:
+    if control is None or control in {*_ALL_ADDRESSES, "::"}:
         return None, DEFAULT_CONTROL_PORT
-    for wildcard in ("0.0.0.0:", "[::]:", "*:", ":"):
-        if control.startswith(wildcard):
+    for everywhere in (*_ALL_ADDRESSES, ""):
+        port = control.removeprefix(f"{everywhere}:")
+        if port != control and ":" not in port:
             # Any loopback address stands in, so that the port is read by the one reader there is.
-            control = "127.0.0.1:" + control.removeprefix(wildcard)
+            control = f"127.0.0.1:{port}"
             return None, read_control(control, literal_addresses_only, Place("--control"))[1]
     return read_control(control, literal_addresses_only, Place("--control"))
 

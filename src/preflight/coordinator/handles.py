@@ -158,6 +158,17 @@ class AgentHandle:
         self.observation = structs.replace(self.observation, confirmation=reply.confirmation)
         return reply
 
+    def settle(self) -> None:
+        """Take no more outcomes: what came from now on, nobody would be asked about."""
+        self._on_outcomes = lambda _: None
+
+    def drop(self) -> None:
+        """Break off at once. The agent lets go of everything when it sees the connection close."""
+        for task in self._tasks:
+            task.cancel()
+        if self._conversation is not None:
+            self._conversation.abort()
+
     async def release(self, patience: float) -> None:
         """Let it go, in order where it still answers, and close the conversation."""
         self._releasing = True
@@ -195,8 +206,8 @@ class AgentHandle:
             pass
         except ConversationEnded as ended:
             problem = f"while it should {what}: {ended}"
-        if fatal and self.ready:
-            self._set_state("lost", problem)
+        if fatal:
+            self._lose(problem)
         return None
 
     async def _read(self) -> None:
@@ -216,9 +227,9 @@ class AgentHandle:
                     case _:
                         self._replies.put_nowait(message)
         except ConversationEnded as ended:
-            self._set_state("lost", f"the agent is gone: {ended}")
+            self._lose(f"the agent is gone: {ended}")
         except WireError as error:
-            self._set_state("lost", str(error))
+            self._lose(str(error))
         self._replies.put_nowait(None)
 
     async def _beat(self) -> None:
@@ -227,15 +238,23 @@ class AgentHandle:
         while True:
             await asyncio.sleep(BEAT_INTERVAL)
             if loop.time() - self._heard > SILENCE_LIMIT:
-                self._set_state("lost", f"nothing was heard of it for {SILENCE_LIMIT:g} s")
+                self._lose(f"nothing was heard of it for {SILENCE_LIMIT:g} s")
                 self._replies.put_nowait(None)
                 return
-            with contextlib.suppress(ConversationEnded):
-                await self._conversation.send(Beat())
+            # An agent that does not read must not keep us from noticing that it is silent.
+            with contextlib.suppress(ConversationEnded, TimeoutError):
+                async with asyncio.timeout(BEAT_INTERVAL):
+                    await self._conversation.send(Beat())
+
+    def _lose(self, detail: str) -> None:
+        """It was ours, and is gone. Of several reasons the first one stands.
+
+        While it is released, what happens takes nothing away from what it did.
+        """
+        if self.ready and not self._releasing:
+            self._set_state("lost", detail)
 
     def _set_state(self, state: AgentState, detail: str, version: str = "") -> None:
-        if self._releasing:
-            return  # what happens now takes nothing away from what it did
         self.observation = structs.replace(
             self.observation,
             state=state,

@@ -1,12 +1,19 @@
 """From the plan and what the listen phase found: what each source is ordered to probe. Pure."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
 from preflight.model.observation import AgentObservation, Failure, Outcome
-from preflight.model.plan import Limits, Plan, Probe, ProbeOrder, Share
+from preflight.model.plan import (
+    SECOND_LOOK_INTERVAL,
+    Limits,
+    Plan,
+    Probe,
+    ProbeOrder,
+    Share,
+)
 from preflight.ports import (
     Ranges,
     count_ports,
@@ -90,36 +97,65 @@ def _connections(order: ProbeOrder) -> int:
 def second_orders(
     plan: Plan, outcomes: Iterable[Outcome], bound: float
 ) -> dict[str, tuple[ProbeOrder, ...]]:
-    """The second look: silent ports of sources that also saw ICMP errors.
+    """The second look: silent ports that may have been refused by ICMP, unsaid.
 
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
-    so silence beside ICMP may be the same refusal, unsaid. A few of these ports are tried
-    again, one a second for each source: first of the probes that saw ICMP themselves.
+    so silence beside ICMP may be the same refusal. A few of these ports are tried again, first
+    of the probes that saw ICMP themselves. Each sender has a limit of its own, and so a lane;
+    `bound` is in seconds.
     """
     probes = {probe.id: probe for probe in plan.probes}
     silent: dict[int, Ranges] = defaultdict(tuple)
-    refused: dict[str, set[int]] = defaultdict(set)
+    heard: dict[int, Counter[str]] = defaultdict(Counter)
     for outcome in outcomes:
         if outcome.failure is Failure.NO_ANSWER:
             silent[outcome.probe] = union(silent[outcome.probe], outcome.ports)
-        elif outcome.failure is Failure.ICMP:
-            refused[probes[outcome.probe].source].add(outcome.probe)
-    orders: dict[str, tuple[ProbeOrder, ...]] = {}
-    for source, refusing in refused.items():
-        ours = [one for one in silent if probes[one].source == source]
-        ours.sort(key=lambda one: (one not in refusing, count_ports(silent[one]), one))
-        room = int(bound)
-        chosen: list[ProbeOrder] = []
-        for one in ours:
-            ports = _spread(silent[one], min(SAMPLE, room))
+        elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
+            heard[outcome.probe][outcome.icmp.sender] += count_ports(outcome.ports)
+    lanes: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number in sorted(silent, key=lambda one: (one not in heard, count_ports(silent[one]), one)):
+        sender = _likely_sender(probes[number], probes, heard, plan)
+        if sender is not None:
+            lanes[probes[number].source, sender].append(number)
+    orders: dict[str, list[ProbeOrder]] = defaultdict(list)
+    for (source, sender), numbers in lanes.items():
+        room = int(bound / SECOND_LOOK_INTERVAL)
+        for number in numbers:
+            ports = _spread(silent[number], min(SAMPLE, room))
             if not ports:
                 break
             room -= count_ports(ports)
-            probe = structs.replace(probes[one], ports=ports, connections=1, full_size_port=None)
-            chosen.append(ProbeOrder(probe=probe, second_look=True))
-        if chosen:
-            orders[source] = tuple(chosen)
-    return orders
+            probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
+            orders[source].append(ProbeOrder(probe=probe, second_look=True, lane=sender))
+    return {source: tuple(ours) for source, ours in orders.items()}
+
+
+def _likely_sender(
+    probe: Probe, probes: Mapping[int, Probe], heard: Mapping[int, Counter[str]], plan: Plan
+) -> str | None:
+    """Whose error a silent port of this probe may have missed; None: nobody's.
+
+    A sender that has reached its limit has said something before: to this probe, or to others
+    of its source and family. Another node's own firewall has nothing to do with this one.
+    """
+    if probe.id in heard:
+        return heard[probe.id].most_common(1)[0][0]
+    others = {
+        address
+        for node in plan.nodes
+        for address in node.addresses
+        if node.name not in probe.answerers
+    }
+    found: Counter[str] = Counter()
+    for number, senders in heard.items():
+        if probes[number].source == probe.source:
+            found.update(senders)
+    likely = [
+        sender
+        for sender, _ in found.most_common()
+        if sender not in others and (":" in sender) == (":" in probe.address)
+    ]
+    return likely[0] if likely else None
 
 
 def _spread(ranges: Ranges, wanted: int) -> Ranges:

@@ -33,7 +33,9 @@ class RunRecord:
         if self._file is None:
             return
         try:
-            self._file.write(encode_line(line))
+            rest = memoryview(encode_line(line))
+            while rest:  # unbuffered: a disk that is nearly full takes a part
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             self.problem = f"the run file {self._path} is incomplete: {error.strerror}"
             self.close()

@@ -6,7 +6,7 @@ set (Ctrl-C), probing ends at once; what was learned is still asked for and rele
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -49,9 +49,12 @@ async def gather_observations(
     try:
         await run.first_half()
         await run.collect()
-    finally:
         await run.release()
-    observer.finished()
+    except BaseException:  # cancelled: not even the release is waited for
+        run.drop()
+        raise
+    finally:
+        observer.finished()
     return Observations(
         agents=tuple(handle.observation for handle in run.handles),
         outcomes=tuple(run.outcomes),
@@ -96,7 +99,7 @@ class _Run:
             orders = first_orders(self.plan, agents)
             await self._probe(orders, share_out(limits, orders), limits.deadline)
         again = second_orders(self.plan, self.outcomes, limits.second_look)
-        if again and not self._stop.is_set():
+        if again:
             async with self._phase("second-look", limits.second_look):
                 share = Share(
                     rate=None,
@@ -111,6 +114,13 @@ class _Run:
     async def collect(self) -> None:
         """Ask both ends' other half: what did the listeners see of what failed?"""
         async with self._phase("collect", COLLECT_PATIENCE):
+            if self._stop.is_set():
+                # To be asked ends an agent's probing, and it tells what it had not told yet.
+                await asyncio.gather(
+                    *(handle.ask((), COLLECT_PATIENCE) for handle in self._ready())
+                )
+            for handle in self.handles:
+                handle.settle()
             wanted: dict[str, list[str]] = {handle.name: [] for handle in self.handles}
             answerers = {probe.id: probe.answerers for probe in self.plan.probes}
             for outcome in self.outcomes:
@@ -121,12 +131,17 @@ class _Run:
                 *(self._ask(handle, tuple(wanted[handle.name])) for handle in self._ready())
             )
             for handle in self.handles:
-                self._record(AgentLine(agent=handle.observation))
+                self._note(handle)
 
     async def release(self) -> None:
         """Let every agent go."""
         async with self._phase("release", RELEASE_PATIENCE):
             await asyncio.gather(*(handle.release(RELEASE_PATIENCE) for handle in self.handles))
+
+    def drop(self) -> None:
+        """Break off all conversations at once."""
+        for handle in self.handles:
+            handle.drop()
 
     def _ready(self) -> list[AgentHandle]:
         return [handle for handle in self.handles if handle.ready]
@@ -177,20 +192,20 @@ class _Run:
         self._observer.agent(handle.name, handle.observation.state, handle.observation.detail)
         self._record(AgentLine(agent=handle.observation))
 
-    async def _until_stop(self, work: Iterable[Awaitable[None]]) -> None:
-        """Everything at once, until it is done or the run is stopped."""
-        tasks = [asyncio.ensure_future(one) for one in work]
+    async def _until_stop(self, work: Iterable[Coroutine[None, None, None]]) -> None:
+        """Everything at once, until it is done or the run is stopped; nothing if it is already."""
+        if self._stop.is_set():
+            return
+        doing = asyncio.create_task(_all_of(work))
         stopping = asyncio.create_task(self._stop.wait())
-        together = asyncio.gather(*tasks)
         try:
-            await asyncio.wait((together, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if together.done():
-                together.result()
+            await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            doing.cancel()
             stopping.cancel()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await asyncio.wait((doing, stopping))
+        if not doing.cancelled():
+            doing.result()
 
     @asynccontextmanager
     async def _phase(self, name: str, bound: float) -> AsyncIterator[None]:
@@ -203,3 +218,9 @@ class _Run:
             phase = Phase(name=name, elapsed_ms=round(elapsed, 1))
             self.phases.append(phase)
             self._record(PhaseLine(phase=phase))
+
+
+async def _all_of(work: Iterable[Coroutine[None, None, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for one in work:
+            group.create_task(one)

@@ -70,6 +70,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     local_address: str = ""
     local_port: int = 0
     connected: bool = False
+    lost_syns: int = 0
+    """TCP: SYNs without effect before this connection was made."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

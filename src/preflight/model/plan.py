@@ -9,6 +9,10 @@ from preflight.ports import Ranges
 
 Family = Literal[4, 6]
 
+SECOND_LOOK_INTERVAL = 1.1
+"""Seconds. Linux sends one ICMP error a second to each address (icmp_ratelimit); a bit more than
+that, because one that comes a millisecond early gets none."""
+
 
 class Flow(Struct, frozen=True, kw_only=True):
     """One thing that must work (or, with `expected="blocked"`, must not), under one rule."""
@@ -65,7 +69,10 @@ class ProbeOrder(Struct, frozen=True, kw_only=True):
     connect_only: Ranges = ()
     """Ports that another program holds at the destination: connect, and send nothing."""
     second_look: bool = False
-    """Try each port once, one port a second, after everything else is over."""
+    """Try each port once, one every `SECOND_LOOK_INTERVAL`, after everything else is over."""
+    lane: str = ""
+    """Second look: whose ICMP errors are hoped for. Orders of one lane take turns and lanes run
+    side by side, because it is each sender by itself that limits its errors."""
 
 
 class Share(Struct, frozen=True, kw_only=True):
@@ -120,7 +127,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     answers ARP or neighbour discovery."""
     deadline: float = 8.0
     """Bound on the first pass; what is left undone then is `untested`."""
-    second_look: float = 6.5
+    second_look: float = 12.5
     """Bound on the second look at silent ports whose refusals were rate-limited."""
     greet: float = 5.0
     """How long an agent is waited for."""

@@ -1,12 +1,17 @@
 """The control connection over TCP with mutual TLS: how a coordinator reaches an agent's port."""
 
 import asyncio
+import contextlib
 import errno
+import logging
+import math
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from preflight.errors import PreflightError
+from preflight.net.binding import BindDenied, PortOccupied, bind_listener
 from preflight.net.conversation import (
     AgentEnd,
     ConversationEnded,
@@ -15,12 +20,18 @@ from preflight.net.conversation import (
     coordinator_end,
 )
 
+log = logging.getLogger("preflight.control")
+
 RETRY_INTERVAL = 1.0
 """Seconds between attempts, each with a SYN of its own: on a lossy path the kernel's own
 retransmission backs off longer than we are willing to wait."""
 HANDSHAKE_PATIENCE = 10.0
-MAX_PENDING = 64
-"""Connections that may be in the TLS handshake or before their first message at once."""
+MAX_STRANGERS = 64
+"""Connections at once that have not shown a certificate of this cluster yet."""
+MAX_CONVERSATIONS = 64
+"""Authenticated connections at once. One holds the lease; the others are told who."""
+_ACCEPT_PAUSE = 0.2
+"""Seconds before accepting again, where no descriptor was left for it."""
 
 
 class DialFailed(Exception):
@@ -32,6 +43,11 @@ class DialFailed(Exception):
         self.detail = detail
 
 
+def descriptors_for_dialling(agents: int, patience: float) -> int:
+    """How many open files it takes at most to dial so many agents at once for `patience` s."""
+    return agents * (math.ceil(patience / RETRY_INTERVAL) + 1)
+
+
 async def dial_agent(
     host: str, port: int, context: ssl.SSLContext, patience: float
 ) -> CoordinatorEnd:
@@ -41,31 +57,61 @@ async def dial_agent(
     (another key) ends it at once; a refused connection may be an agent that is just starting.
     Raises `DialFailed`.
     """
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    attempts: set[asyncio.Task[CoordinatorEnd]] = set()
-    last = DialFailed("unreachable", f"no answer from {place} within {patience:g} s")
-    end = asyncio.get_running_loop().time() + patience
+    dialling = _Dialling(host, port, context)
+    attempts: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience
     try:
-        while (left := end - asyncio.get_running_loop().time()) > 0:
-            attempts.add(asyncio.create_task(_dial_once(host, port, context, place)))
-            # The last attempts may use what is left; the others make room after a second.
-            done, attempts = await asyncio.wait(attempts, timeout=min(RETRY_INTERVAL, left))
-            began = asyncio.get_running_loop().time()
-            for task in done:
-                if (failed := task.exception()) is None:
-                    return task.result()
-                if not isinstance(failed, DialFailed):
-                    raise failed
-                last = failed
-                if failed.state == "refused":
-                    raise failed
-            if done and not attempts:
-                await asyncio.sleep(min(RETRY_INTERVAL, max(0.0, end - began)))
-    finally:
-        for task in attempts:
-            task.cancel()
-        await asyncio.gather(*attempts, return_exceptions=True)
-    raise last
+        while not dialling.won.done() and (left := end - loop.time()) > 0:
+            attempts.append(asyncio.create_task(dialling.attempt()))
+            await asyncio.wait((dialling.won,), timeout=min(RETRY_INTERVAL, left))
+        await _cancel(attempts)
+        if dialling.won.done():
+            return dialling.won.result()
+    except BaseException:  # cancelled, perhaps just when an attempt had won
+        await _cancel(attempts)
+        if dialling.won.done() and dialling.won.exception() is None:
+            dialling.won.result().abort()
+        raise
+    raise dialling.failed or DialFailed(
+        "unreachable", f"no answer from {dialling.place} within {patience:g} s"
+    )
+
+
+class _Dialling:
+    """Attempts at one agent that overlap, and what came of them."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext) -> None:
+        self.place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.won: asyncio.Future[CoordinatorEnd] = asyncio.get_running_loop().create_future()
+        """The first conversation, or what makes further attempts useless."""
+        self.failed: DialFailed | None = None
+        """How the last attempt failed that did."""
+        self._address = (host, port)
+        self._context = context
+
+    async def attempt(self) -> None:
+        """Try once. Raises nothing: what counts is in `won` and `failed`."""
+        try:
+            conversation = await _dial_once(*self._address, self._context, self.place)
+        except DialFailed as failed:
+            self.failed = failed
+            if failed.state == "refused" and not self.won.done():
+                self.won.set_exception(failed)
+        except Exception as unexpected:  # noqa: BLE001 - raised again in whoever dials
+            if not self.won.done():
+                self.won.set_exception(unexpected)
+        else:
+            if self.won.done():
+                conversation.abort()
+            else:
+                self.won.set_result(conversation)
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _dial_once(host: str, port: int, context: ssl.SSLContext, place: str) -> CoordinatorEnd:
@@ -103,67 +149,134 @@ def _explain(error: OSError, place: str) -> str:
 
 
 class ControlListener:
-    """An agent's control port. Each authenticated connection becomes a conversation."""
+    """An agent's control port. Each authenticated connection becomes a conversation.
+
+    Anybody can connect. Whoever has shown no certificate yet is a stranger; of these there is
+    a bounded number, and the oldest makes room for the newest, so that no crowd of silent
+    connections keeps the coordinator out, whose handshake takes milliseconds.
+    """
 
     def __init__(
         self, context: ssl.SSLContext, converse: Callable[[AgentEnd], Awaitable[None]]
     ) -> None:
         self._context = context
         self._converse = converse
+        self._listening: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._strangers: dict[asyncio.Task[None], None] = {}  # in order of arrival
         self._conversations: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
     async def start(self, host: str | None, port: int) -> None:
         """Listen; on all addresses of both families where `host` is None.
 
         Raises `PreflightError` where the port can't be had.
         """
-        try:
-            self._server = await asyncio.start_server(
-                self._accept,
-                host,
-                port,
-                ssl=self._context,
-                ssl_handshake_timeout=HANDSHAKE_PATIENCE,
-                backlog=MAX_PENDING,
-            )
-        except OSError as error:
-            where = f"{host or 'all addresses'}, port {port}"
-            reason = "it is in use" if error.errno == errno.EADDRINUSE else error.strerror
-            raise PreflightError(
-                f"the control port can't be opened on {where}: {reason}"
-            ) from error
+        self._listening = _listen(host, port)
+        self._accepting = [asyncio.create_task(self._accept(one)) for one in self._listening]
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where it listens, as `address:port`."""
-        sockets = self._server.sockets if self._server else ()
-        names = [one.getsockname() for one in sockets]
+        names = [one.getsockname() for one in self._listening]
         return tuple(
             f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names
         )
 
     async def close(self) -> None:
         """Close the port and end every conversation."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._conversations:
-            task.cancel()
-        await asyncio.gather(*self._conversations, return_exceptions=True)
+        await _cancel(self._accepting)
+        for one in self._listening:
+            one.close()
+        self._listening = []
+        await _cancel([*self._strangers, *self._conversations])
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # a stream callback runs as a task
-        if len(self._conversations) >= MAX_PENDING:
-            writer.transport.abort()
-            return
-        self._conversations.add(task)
-        conversation = agent_end(reader, writer)
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, name = await loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno != errno.ECONNABORTED:
+                    log.warning("a connection could not be accepted: %s", error.strerror)
+                    self._drop_oldest_stranger()
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            if len(self._strangers) >= MAX_STRANGERS:
+                self._drop_oldest_stranger()
+            task = asyncio.create_task(self._take(connection, str(name[0])))
+            self._strangers[task] = None
+            task.add_done_callback(self._forget)
+
+    def _drop_oldest_stranger(self) -> None:
+        oldest = next(iter(self._strangers), None)
+        if oldest is not None:
+            del self._strangers[oldest]
+            oldest.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._strangers.pop(task, None)
+        self._conversations.discard(task)
+
+    async def _take(self, connection: socket.socket, remote: str) -> None:
+        """One connection, from its handshake to its end."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
         try:
-            await self._converse(conversation)
-        except (ConversationEnded, PreflightError):
-            # Its end is the agent's business, and the agent has logged it.
-            pass
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_PATIENCE,
+            )
+        except OSError as error:
+            log.info("%s is no coordinator of this cluster: %s", remote, _no_handshake(error))
+            return
+        conversation = agent_end(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        try:
+            task = asyncio.current_task()
+            assert task is not None  # started by `_accept`
+            self._strangers.pop(task, None)
+            if len(self._conversations) < MAX_CONVERSATIONS:
+                self._conversations.add(task)
+                # Its end is the agent's business, and the agent has logged it.
+                with contextlib.suppress(ConversationEnded, PreflightError):
+                    await self._converse(conversation)
         finally:
-            self._conversations.discard(task)
             await conversation.close()
+
+
+def _listen(host: str | None, port: int) -> list[socket.socket]:
+    listening: list[socket.socket] = []
+    try:
+        for address in ("0.0.0.0", "::") if host is None else (host,):  # noqa: S104 - as asked for
+            try:
+                listening.append(bind_listener("tcp", address, port))
+            except BindDenied:
+                if not listening:
+                    raise
+                log.info("the control port is on IPv4 only: this machine has no IPv6")
+    except (PortOccupied, BindDenied, PreflightError) as error:
+        for one in listening:
+            one.close()
+        where = f"{host or 'all addresses'}, port {port}"
+        reason = "it is in use" if isinstance(error, PortOccupied) else str(error)
+        raise PreflightError(f"the control port can't be opened on {where}: {reason}") from error
+    return listening
+
+
+def _no_handshake(error: OSError) -> str:
+    """Why a stranger stayed one, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is another's ({error.verify_message})"
+    if isinstance(error, ssl.SSLError):
+        reason = error.reason or ""
+        if "ALERT" in reason:
+            return "it does not accept this agent's certificate: it has another cluster's key"
+        return f"it does not speak our TLS ({reason or 'no reason'})"
+    if isinstance(error, ConnectionAbortedError):
+        return f"no TLS handshake within {HANDSHAKE_PATIENCE:g} s"
+    return (
+        "it closed the connection during the TLS handshake, as one does that has another "
+        "cluster's key"
+    )

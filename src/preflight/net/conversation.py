@@ -5,9 +5,10 @@ behind the control port are spoken to in the same way.
 """
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from preflight.wire.messages import (
     PREFIX,
@@ -42,23 +43,11 @@ class Conversation(Generic[Sent, Received]):
         self._reader = reader
         self._writer = writer
         self._decode: Callable[[bytes], Received] = decode
-
-    @property
-    def local_address(self) -> str | None:
+        # Asked now, because a TLS transport may not know any more when it is closed.
+        self.local_address: str | None = _address(writer, "sockname")
         """The address on which this connection came in, None where it has none (a pipe)."""
-        name = self._writer.get_extra_info("sockname")
-        if isinstance(name, tuple):
-            # A dual-stack listener shows IPv4 as ::ffff:10.0.0.1, which nobody can bind.
-            return str(name[0]).removeprefix("::ffff:").partition("%")[0]
-        return None
-
-    @property
-    def remote(self) -> str:
+        self.remote: str = _address(writer, "peername") or "this process"
         """Who is at the other end, for people."""
-        name = self._writer.get_extra_info("peername")
-        if isinstance(name, tuple):
-            return str(name[0]).removeprefix("::ffff:")
-        return "this process"
 
     async def send(self, message: Sent) -> None:
         """Send one message. Raises `ConversationEnded`."""
@@ -86,11 +75,26 @@ class Conversation(Generic[Sent, Received]):
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):
                 await self._writer.wait_closed()
-        except TimeoutError:
-            self._writer.transport.abort()
         except OSError:
-            pass  # closed, and the other end had gone before
+            pass  # out of time (that is an OSError too), or the other end had gone before
+        finally:
+            self.abort()
         await asyncio.sleep(0)  # the transport closes its socket in the loop's next turn
+
+    def abort(self) -> None:
+        """Drop the connection: what is unsent is lost. May be called again."""
+        # Python 3.11.2 (Debian 12): a TLS transport that was closed twice, by its other end and
+        # by us, has forgotten its protocol, and stumbles over that.
+        with contextlib.suppress(AttributeError):
+            self._writer.transport.abort()
+
+
+def _address(writer: asyncio.StreamWriter, end: Literal["sockname", "peername"]) -> str | None:
+    name = writer.get_extra_info(end)
+    if isinstance(name, tuple):
+        # A dual-stack listener shows IPv4 as ::ffff:10.0.0.1, which nobody can bind.
+        return str(name[0]).removeprefix("::ffff:").partition("%")[0]
+    return None
 
 
 CoordinatorEnd = Conversation[ToAgent, ToCoordinator]

@@ -123,7 +123,7 @@ class TcpAttempt:
             self.sock.close()
             self.sock = None
 
-    def as_unanswered(self, port: int) -> Attempt:
+    def as_unanswered(self, port: int, lost_syns: int) -> Attempt:
         """What the destination can be asked about."""
         return Attempt(
             probe_id=self.challenge.probe_id.hex() if self.challenge else "",
@@ -131,6 +131,7 @@ class TcpAttempt:
             local_address=self.local_address,
             local_port=self.local_port,
             connected=self.connected,
+            lost_syns=lost_syns,
         )
 
     def _finish_connect(self, events: int, now: float) -> bool:

@@ -170,7 +170,8 @@ class TcpTask:
         if fault.failure in _AFTER_CONNECT:
             connected = [a for a in begun if a.connected]
             result.unanswered = tuple(
-                a.as_unanswered(self.port) for a in connected[:_MOST_UNANSWERED]
+                a.as_unanswered(self.port, self._lost_before(a))
+                for a in connected[:_MOST_UNANSWERED]
             )
             result.first_bytes = next((a.first_bytes.hex() for a in begun if a.first_bytes), "")
         return result
@@ -188,6 +189,9 @@ class TcpTask:
             cut.attempts, cut.local_address = result.attempts, result.local_address
             return cut
         return result
+
+    def _lost_before(self, attempt: TcpAttempt) -> int:
+        return self.lost_syns() if attempt is self.winner else attempt.retransmits
 
     def _begun(self) -> list[TcpAttempt]:
         """The attempts that came as far as a SYN."""

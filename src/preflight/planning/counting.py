@@ -12,6 +12,9 @@ FEWEST_DATAGRAMS = 4
 MOST_DATAGRAMS = 24
 """Challenges that a UDP port gets at most, when answers are missing."""
 
+MOST_SECOND_LOOKS = 3
+"""Silent ports of a probe that are tried once more, where ICMP errors may have been unsaid."""
+
 
 class ControlConnection(Struct, frozen=True, kw_only=True):
     """Coordinator -> this address and TCP port, for the time of the run."""
@@ -57,9 +60,9 @@ def count(plan: Plan) -> PlanCount:
     )
     # Every retry of a silent port is one more unanswered SYN, and those are bounded.
     most_connections = min(MOST_ATTEMPTS * connections, connections + limits.max_half_open)
-    # In the second look each source tries one port a second. A UDP port is asked from one socket,
+    # In the second look a probe tries a few ports again. A UDP port is asked from one socket,
     # so it is one entry. The control port is dialled once a second while an agent is waited for.
-    second_look = len({probe.source for probe in plan.probes}) * int(limits.second_look)
+    second_look = sum(min(MOST_SECOND_LOOKS, count_ports(probe.ports)) for probe in plan.probes)
     dials = len(control) * max(1, int(limits.greet))
     return PlanCount(
         flows=ports["tcp"] + ports["udp"],

@@ -26,6 +26,6 @@ async def run_probes(
     Both functions are called in the event loop's thread: `on_outcomes` with what became
     known, `on_finished` with the total of ports finished so far, a few times a second. A
     network that fails raises nothing. On cancellation all sockets are closed at once, and
-    what was learned since the last call of `on_outcomes` is lost.
+    `on_outcomes` is told what was learned until then.
     """
     await Runner(PROBES, orders, context, on_outcomes, on_finished).run()

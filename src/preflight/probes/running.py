@@ -16,7 +16,7 @@ import msgspec
 
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Outcome
-from preflight.model.plan import ProbeOrder
+from preflight.model.plan import SECOND_LOOK_INTERVAL, ProbeOrder
 from preflight.net.pacing import Pace
 from preflight.net.prober import PortResult, Prober, Work, skipped
 from preflight.ports import count_ports, each_port
@@ -29,7 +29,6 @@ OnFinished: TypeAlias = Callable[[int], None]
 _PROGRESS_INTERVAL = 0.2
 _OUTCOMES_EVERY = 5
 """Progress intervals between outcomes of probes that are still running: fewer, larger ones."""
-_SECOND_LOOK_INTERVAL = 1.0
 
 
 class _Collector:
@@ -112,6 +111,8 @@ class Runner:
             telling.cancel()
             with suppress(asyncio.CancelledError):
                 await telling
+            # Cancelled as well: what is known by now is not lost.
+            self._collector.tell(everything=True)
         self._collector.tell_end()
 
     async def _look_first(self) -> None:
@@ -126,11 +127,20 @@ class Runner:
                     group.create_task(self._run_kind(kind, chosen))
 
     async def _look_again(self) -> None:
-        """One port a second over all orders in turn: a host sends one ICMP error a second."""
+        """All lanes side by side."""
+        async with asyncio.TaskGroup() as group:
+            for turns in self._lanes():
+                group.create_task(self._look_along(turns))
+
+    async def _look_along(self, turns: Sequence[tuple[int, int]]) -> None:
+        """One lane: its ports in turn, as slowly as one host sends ICMP errors.
+
+        The first has to wait as well: the last SYNs of the first pass took what there was.
+        """
         began = time.monotonic()
-        for turn, (index, port) in enumerate(self._in_turn()):
-            due = turn * _SECOND_LOOK_INTERVAL
-            if due >= self._context.share.deadline:
+        for turn, (index, port) in enumerate(turns, start=1):
+            due = turn * SECOND_LOOK_INTERVAL
+            if due > self._context.share.deadline:
                 self._collector.add(index, skipped(port))
                 continue
             await asyncio.sleep(max(0.0, began + due - time.monotonic()))
@@ -139,15 +149,16 @@ class Runner:
             single = msgspec.structs.replace(order, probe=probe)
             await self._run_kind(self._kinds[probe.protocol], {index: single}, once=True)
 
-    def _in_turn(self) -> list[tuple[int, int]]:
-        """(Index, port): the first port of each second look, then the second of each."""
-        numbered = [
-            (turn, index, port)
-            for index, order in enumerate(self._orders)
-            if order.second_look
-            for turn, port in enumerate(each_port(order.probe.ports))
-        ]
-        return [(index, port) for _, index, port in sorted(numbered)]
+    def _lanes(self) -> list[list[tuple[int, int]]]:
+        """(Index, port), by lane: the first port of each second look, then the second of each."""
+        lanes: dict[str, list[tuple[int, int, int]]] = {}
+        for index, order in enumerate(self._orders):
+            if order.second_look:
+                lane = lanes.setdefault(order.lane, [])
+                lane += [
+                    (turn, index, port) for turn, port in enumerate(each_port(order.probe.ports))
+                ]
+        return [[(index, port) for _, index, port in sorted(lane)] for lane in lanes.values()]
 
     async def _run_kind(
         self, kind: ProbeKind, chosen: Mapping[int, ProbeOrder], *, once: bool = False

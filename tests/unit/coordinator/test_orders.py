@@ -8,7 +8,7 @@ from preflight.model.observation import (
     ListenerStatus,
     Outcome,
 )
-from preflight.model.plan import Limits, Plan, PlannedNode, Probe
+from preflight.model.plan import SECOND_LOOK_INTERVAL, Limits, Plan, PlannedNode, Probe
 from preflight.ports import Ranges, count_ports
 
 RANGE: Ranges = ((30000, 32767),)
@@ -148,13 +148,42 @@ def test_silence_beside_icmp_is_looked_at_again_in_a_sample() -> None:
     assert second.probe.ports == other.ports
     assert first.second_look
     assert second.second_look
+    assert first.lane == second.lane == "10.0.0.254"
 
 
 def test_the_second_look_keeps_to_its_bound() -> None:
     probes = [probe(number, "w1", "w2", f"10.0.1.{number}", RANGE) for number in range(5)]
     outcomes = [icmp(0, ((30000, 30000),)), *(silent(number, RANGE) for number in range(5))]
-    orders = second_orders(plan(*probes), outcomes, 4.0)
+    orders = second_orders(plan(*probes), outcomes, 4 * SECOND_LOOK_INTERVAL)
     assert sum(count_ports(order.probe.ports) for order in orders["w1"]) == 4
+
+
+def test_each_sender_of_errors_has_its_own_lane_and_room() -> None:
+    other = probe(1, "w1", "w3", "10.0.0.3", RANGE)
+    by_host = Outcome(
+        probe=1, ports=((30000, 30000),), failure=Failure.ICMP, icmp=Icmp(4, 3, 10, "10.0.0.3")
+    )
+    outcomes = [icmp(0, ((30000, 30000),)), silent(0, RANGE), by_host, silent(1, RANGE)]
+    orders = second_orders(plan(TO_W2, other), outcomes, 3 * SECOND_LOOK_INTERVAL)
+    assert {order.probe.id: order.lane for order in orders["w1"]} == {
+        0: "10.0.0.254",
+        1: "10.0.0.3",
+    }
+    assert [count_ports(order.probe.ports) for order in orders["w1"]] == [3, 3]
+
+
+def test_another_nodes_own_firewall_explains_no_silence() -> None:
+    other = probe(1, "w1", "w3", "10.0.0.3", RANGE)
+    by_host = Outcome(
+        probe=0, ports=((30000, 30000),), failure=Failure.ICMP, icmp=Icmp(4, 3, 10, "10.0.0.2")
+    )
+    assert second_orders(plan(TO_W2, other), [by_host, silent(1, RANGE)], 6.0) == {}
+
+
+def test_an_error_of_the_other_family_explains_no_silence() -> None:
+    other = probe(1, "w1", "w3", "fd00::3", RANGE)
+    outcomes = [icmp(0, ((30000, 30000),)), silent(1, RANGE)]
+    assert second_orders(plan(TO_W2, other), outcomes, 6.0) == {}
 
 
 def test_silence_alone_needs_no_second_look() -> None:

@@ -278,7 +278,7 @@ async def test_a_second_look_tries_once_and_is_marked() -> None:
 async def test_second_looks_take_turns_and_end_with_the_deadline() -> None:
     first = ProbeOrder(probe=make_probe("tcp", 40_001, 40_002), second_look=True)
     second = ProbeOrder(probe=make_probe("tcp", 40_003, 40_004, id=2), second_look=True)
-    outcomes, finished = await probe([first, second], share(deadline=1.5))
+    outcomes, finished = await probe([first, second], share(deadline=2.5))
     found = {(o.probe, o.failure): o.ports for o in outcomes}
     assert found == {
         (1, Failure.RESET): ((40_001, 40_001),),
@@ -287,6 +287,15 @@ async def test_second_looks_take_turns_and_end_with_the_deadline() -> None:
         (2, Failure.SKIPPED): ((40_004, 40_004),),
     }
     assert finished[-1] == 4
+
+
+async def test_second_looks_of_different_lanes_run_side_by_side() -> None:
+    orders = [
+        ProbeOrder(probe=make_probe("tcp", 40_001 + n, id=n), second_look=True, lane=str(n))
+        for n in range(3)
+    ]
+    outcomes, _ = await probe(orders, share(deadline=1.5))
+    assert {(o.probe, o.failure) for o in outcomes} == {(n, Failure.RESET) for n in range(3)}
 
 
 async def test_cancellation_closes_every_socket_at_once() -> None:
