@@ -47,7 +47,8 @@ def test_sources_and_destinations_that_make_a_whole_block_are_one_line() -> None
         for destination in ("db1", "db2"):
             world.flow(source, destination, "25080").silent(source, destination, "25080")
 
-    assert only(world, "blocked").title == "2 worker nodes -> 2 mongodb nodes 25080/tcp blocked: no answer"
+    title = only(world, "blocked").title
+    assert title == "2 worker nodes -> 2 mongodb nodes 25080/tcp blocked: no answer"
 
 
 def test_full_mesh_is_one_line() -> None:
@@ -57,7 +58,8 @@ def test_full_mesh_is_one_line() -> None:
             if source != destination:
                 world.flow(source, destination, "10250").silent(source, destination, "10250")
 
-    assert only(world, "blocked").title == "3 worker nodes -> 3 worker nodes 10250/tcp blocked: no answer"
+    title = only(world, "blocked").title
+    assert title == "3 worker nodes -> 3 worker nodes 10250/tcp blocked: no answer"
 
 
 def test_ragged_pairs_are_told_by_destination() -> None:
