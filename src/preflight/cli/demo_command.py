@@ -56,6 +56,8 @@ def demo(
 
     Example: preflight demo
     """
+    # Debian keeps `ip` and `nft` where a plain user's PATH does not look.
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     on_lab = not loopback and how_isolated() is not None
     try:
         with _interruptible(), _folder() as folder:
@@ -157,7 +159,7 @@ def _wait_for_interrupt() -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM ends us as Ctrl-C does, with everything cleaned up.
+    """SIGTERM and a closed terminal end us as Ctrl-C does, with everything cleaned up.
 
     Ctrl-C has a handler too: where SIGINT is ignored (a background job of a script), the
     `check` that we start would inherit that, and could not be interrupted.
@@ -167,9 +169,11 @@ def _interruptible() -> Iterator[None]:
         del number, frame
         raise KeyboardInterrupt
 
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    # SIGHUP: the terminal was closed. Under nohup it is ignored, and stays so.
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

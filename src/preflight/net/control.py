@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import os
 import logging
 import math
 import socket
@@ -139,13 +140,14 @@ def _explain(error: OSError, place: str) -> str:
         case errno.ECONNREFUSED:
             return f"connection to {place} was refused: is `preflight serve` running there?"
         case errno.EHOSTUNREACH | errno.ENETUNREACH:
-            return f"{place} can't be reached: {error.strerror}"
+            # asyncio words the errors of `connect` itself: the kernel's own words say more.
+            return f"{place} can't be reached: {os.strerror(error.errno)}"
         case errno.ETIMEDOUT:
             return f"no answer from {place}"
         case errno.ECONNRESET | None:
             return f"{place} closed the connection during the TLS handshake"
         case _:
-            return f"connection to {place} failed: {error.strerror or error}"
+            return f"connection to {place} failed: {os.strerror(error.errno)}"
 
 
 class ControlListener:
