@@ -13,7 +13,7 @@ from preflight.diagnosis.confidence import (
     proven_tries,
 )
 from preflight.diagnosis.judgement import Judgement, Scene
-from preflight.model.observation import Failure, Outcome
+from preflight.model.observation import Failure, Operation, Outcome
 from preflight.model.plan import Flow
 from preflight.model.report import Cause, Verdict
 from preflight.ports import Ranges, intersect
@@ -41,6 +41,10 @@ def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
     tries = _tries(scene, own)
     if tries.tried < ENOUGH[flow.protocol]:
         tries = _tries(scene, outcomes)
+    if not any(cell.end.held and intersect(cell.ports, proven) for cell in scene.cells):
+        # An agent that was stopped in the middle looks like loss, and nobody says that it was up.
+        loss = None if tries.lost else 0.0
+        return Grade(tries=tries, loss=loss, lossy=False, cut_by_size=False)
     enough = tries.tried >= ENOUGH[flow.protocol]
     late = not scene.vip and _only_late(own, proven)
     share = tries.share()
@@ -87,6 +91,8 @@ def _cut_by_size(scene: Scene, proven: Ranges) -> bool:
         return False
     return any(
         outcome.failure in _CUT_BY_SIZE
+        # A second SYN that was refused says nothing of the size of what would have followed.
+        and outcome.operation is not Operation.CONNECT
         and any(_vouched(cell, outcome, proven) for cell in scene.cells)
         for outcome in outcomes
     )

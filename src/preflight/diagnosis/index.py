@@ -17,6 +17,20 @@ from preflight.model.observation import (
 from preflight.model.plan import Plan, PlannedNode, Probe
 
 
+_NOTHING_HEARD = frozenset(
+    {
+        Failure.NO_ANSWER,
+        Failure.NO_NEIGHBOUR,
+        Failure.NO_ROUTE,
+        Failure.SEND_DENIED,
+        Failure.ICMP,
+        Failure.SKIPPED,
+        Failure.LOCAL_LIMIT,
+    }
+)
+"""An ICMP error may be anybody's: it is no word from the address itself."""
+
+
 class Index(Struct, frozen=True):
     """One run's observations, each found in one step and in an order of its own."""
 
@@ -32,6 +46,12 @@ class Index(Struct, frozen=True):
     full_size: dict[int, tuple[Outcome, ...]]
     no_neighbour: dict[tuple[str, str], Outcome]
     """(source, probed address) -> an outcome in which nobody answered ARP or ND for it."""
+    heard: frozenset[tuple[str, str]]
+    """(source, probed address) from which something came back, whatever it was."""
+    claimed: frozenset[tuple[str, int]]
+    """Source address and port of every listed attempt."""
+    node_addresses: frozenset[str]
+    """Every address that a planned node is known to have."""
     translated: dict[tuple[str, str], frozenset[str]]
     """(source, destination) -> addresses that the source was seen under, and never left from."""
     challenged: dict[str, tuple[Sighting, ...]]
@@ -82,6 +102,22 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
             for outcome in in_order.get(probe.id, ())
             if outcome.failure is Failure.NO_NEIGHBOUR
         },
+        heard=frozenset(
+            (probe.source, canonical(probe.address))
+            for probe in plan.probes
+            for outcome in in_order.get(probe.id, ())
+            if outcome.failure not in _NOTHING_HEARD
+        ),
+        claimed=frozenset(
+            (canonical(attempt.local_address), attempt.local_port)
+            for outcome in observations.outcomes
+            for attempt in outcome.unanswered
+        ),
+        node_addresses=frozenset(
+            canonical(address)
+            for node in plan.nodes
+            for address in (*node.addresses, *agents[node.name].facts.addresses)
+        ),
         translated=_translated(plan, in_order),
         challenged={probe_id: tuple(found) for probe_id, found in challenged.items()},
         unchallenged={place: tuple(found) for place, found in unchallenged.items()},

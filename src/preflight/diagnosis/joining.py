@@ -72,7 +72,8 @@ def _accepted(attempt: Attempt, probe: Probe, index: Index) -> bool:
     """Whether a connection without a challenge was this attempt's.
 
     A translator on the way may change the source's port as well as its address, so that any
-    such connection from the translated address to the attempted port counts.
+    such connection from the translated address to the attempted port counts. Where nothing
+    told how the source is translated, so does one that no node can have made by itself.
     """
     local = canonical(attempt.local_address)
     translated = index.translated.get((probe.source, probe.destination), frozenset())
@@ -82,5 +83,8 @@ def _accepted(attempt: Attempt, probe: Probe, index: Index) -> bool:
             if source in translated:
                 return True
             if source == local and sighting.source_port == attempt.local_port:
+                return True
+            claimed = (source, sighting.source_port) in index.claimed
+            if not claimed and source not in index.node_addresses:
                 return True
     return False

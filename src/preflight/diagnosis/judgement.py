@@ -49,7 +49,10 @@ class Scene(Struct, frozen=True, kw_only=True):
     destination_addresses: frozenset[str]
     loss: PathLoss
     no_neighbour: Outcome | None
-    """The source's kernel found nobody at the probe's address, on whichever port."""
+    """The source's kernel found nobody at the probe's address, on whichever port, and nothing
+    was ever heard from there."""
+    heard: bool
+    """Something came back from the probe's address to this source, on whichever port."""
     silent: Ranges
     """The probe's ports that nothing was heard from."""
 
@@ -98,6 +101,8 @@ def make_scene(
     source = index.agents.get(probe.source) or AgentObservation(
         node=probe.source, state="unreachable", detail="no conversation"
     )
+    way = (probe.source, canonical(probe.address))
+    heard = way in index.heard
     local = {canonical(o.local_address) for o in outcomes if o.local_address}
     return Scene(
         plan=index.plan,
@@ -109,7 +114,8 @@ def make_scene(
         source_addresses=addresses_of(index, (probe.source,)) | local,
         destination_addresses=addresses_of(index, probe.answerers) | {canonical(probe.address)},
         loss=paths.get(frozenset({probe.source, probe.destination}), PathLoss()),
-        no_neighbour=index.no_neighbour.get((probe.source, canonical(probe.address))),
+        no_neighbour=None if heard else index.no_neighbour.get(way),
+        heard=heard,
         silent=union(
             *(
                 outcome.ports

@@ -44,6 +44,7 @@ def records_of_flow(
             tally=add_up(found, scene),
             grade=grade if judgement.proof else None,
             limits=scene.plan.limits,
+            vip=scene.vip,
         )
         for judgement, found in parts.items()
     ]

@@ -185,9 +185,17 @@ def refused_by_icmp(case: Case) -> Judgement | None:
 
 def refused_by_own_kernel(case: Case) -> Judgement | None:
     """The packet never left the source."""
+    nobody = case.scene.no_neighbour
+    if nobody is not None and case.leading and case.leading.failure is Failure.NO_ANSWER:
+        # The kernel keeps a few packets for an address that it looks for, and drops the others
+        # without a word (arp(7), unres_qlen): they share what was said of the few.
+        return _blocked(Cause.NO_NEIGHBOUR, case, where=Where.SOURCE_EGRESS, icmp=nobody.icmp)
     cause = _OWN_KERNEL.get(case.leading.failure or Failure.SKIPPED) if case.leading else None
     if cause is None or case.leading is None:
         return None
+    if cause is Cause.NO_NEIGHBOUR and case.scene.heard:
+        # Somebody is there, so the error was not of ARP or ND: the source's own firewall sent it.
+        cause = Cause.SEND_DENIED
     return _blocked(cause, case, where=Where.SOURCE_EGRESS, icmp=case.leading.icmp)
 
 

@@ -22,6 +22,7 @@ class Story(Struct, frozen=True, kw_only=True):
     tally: Tally
     grade: Grade | None
     limits: Limits
+    vip: bool = False
 
     @property
     def place(self) -> str:
@@ -84,6 +85,8 @@ def _silence(story: Story) -> str:
     )
     if not story.judgement.held:
         return f"{said}; {story.judgement.owner or 'another program'} holds the port there"
+    if story.vip:
+        return f"{said}; no backend of {flow.destination} told of them"
     if seen is None:
         return f"{said}; {flow.destination} was listening"
     if not seen:
@@ -97,6 +100,11 @@ def _silence(story: Story) -> str:
 
 def _reset(story: Story) -> str:
     flow = story.flow
+    if story.vip:
+        return (
+            f"{flow.source}'s connections to {story.place} were refused with a TCP reset: "
+            f"{flow.destination} has no backend that it thinks alive, or a firewall sends it"
+        )
     return (
         f"{flow.source}'s connections to {story.place} were refused with a TCP reset although "
         f"{flow.destination} was listening: a firewall sends it, not the service"
