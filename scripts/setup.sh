@@ -69,7 +69,7 @@ can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 find_interpreter() {
   local one
   for one in "${interpreters[@]}"; do
-    if new_enough "$one" && "$1" "$one"; then
+    if new_enough "$one" 2>/dev/null && "$1" "$one" 2>/dev/null; then
       command -v "$one"
       return
     fi

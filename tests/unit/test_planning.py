@@ -294,7 +294,7 @@ def test_narrowing_to_ports_cuts_the_flows() -> None:
 @pytest.mark.parametrize(
     ("only", "sources", "message"),
     [
-        (["b"], [], '--only: "b" is not SOURCE:DESTINATION'),
+        (["b"], [], '--only: "b" is not FROM:TO'),
         (["b:a3"], [], '--only: no node, role or VIP is named "a3"; did you mean "a'),
         ([], ["zzz"], '--from: no node, role or VIP is named "zzz"'),
         (["a1:a1"], [], "no flow of the cluster fits"),

@@ -1,6 +1,8 @@
 """The commands, put together. What is heavy is imported by the command that needs it."""
 
+import inspect
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -47,8 +49,14 @@ def _root(
     """
 
 
+def _unwrapped(command: Callable[..., None]) -> str:
+    """The docstring, a line a paragraph: typer wraps for the terminal, and keeps our own breaks."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
 for command in (serve, check, plan, diagnose, key, demo, schema):
-    app.command()(command)
+    app.command(help=_unwrapped(command))(command)
 app.add_typer(profiles, name="profiles")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +19,7 @@ from preflight.cli.options import (
     parse_rate,
     print_report,
 )
+from preflight.cli.stopping import stop_signals
 
 if TYPE_CHECKING:
     from preflight.coordinator.handles import Dial
@@ -62,6 +62,7 @@ def check(
         Path | None,
         typer.Option(
             "--key-file",
+            readable=False,
             envvar="PREFLIGHT_KEY_FILE",
             help="The coordinator's key file, instead of the cluster file's key_file.",
         ),
@@ -138,7 +139,7 @@ async def _run(
         observer.warn("stopping: what was learned is collected; press Ctrl-C again to quit at once")
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         loop.add_signal_handler(number, interrupt)
     try:
         return await check_plan(plan, _dialler(key), observer, record, stop, strict=strict)

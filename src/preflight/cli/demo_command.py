@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from preflight.cli.stopping import stop_signals
 from preflight.lab import demonstration
 from preflight.lab.cluster import ClusterShape, LabCluster
 from preflight.lab.demonstration import OBSERVER, Planted
@@ -169,11 +170,7 @@ def _interruptible() -> Iterator[None]:
         del number, frame
         raise KeyboardInterrupt
 
-    # SIGHUP: the terminal was closed. Under nohup it is ignored, and stays so.
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    before = {number: signal.signal(number, interrupt) for number in stop_signals()}
     try:
         yield
     finally:

@@ -10,7 +10,9 @@ from preflight.errors import PreflightError
 
 
 def diagnose(
-    run_file: Annotated[Path, typer.Argument(metavar="RUNFILE", help="Written by check --output.")],
+    run_file: Annotated[
+        Path, typer.Argument(metavar="RUNFILE", readable=False, help="Written by check --output.")
+    ],
     format_: Annotated[
         ReportFormat, typer.Option("--format", help="The report on stdout: table or json.")
     ] = ReportFormat.TABLE,
@@ -29,6 +31,8 @@ def diagnose(
     try:
         with run_file.open("rb") as lines:
             run = decode_run(lines)
+    except PreflightError as error:
+        raise PreflightError(f"{run_file}: {error}") from error
     except OSError as error:
         raise PreflightError(f"{run_file} can't be read: {error.strerror}") from error
     report = judge(run.plan, run.observations, strict=strict)

@@ -14,6 +14,7 @@ def key(
             "--out",
             "-o",
             metavar="FILE",
+            readable=False,
             help="The coordinator's file; the agents' is written beside it as NAME.agent.key.",
         ),
     ] = Path("cluster.key"),

@@ -24,7 +24,10 @@ class ReportFormat(StrEnum):
 
 
 ClusterOption = Annotated[
-    Path, typer.Option("--cluster", "-c", metavar="FILE", help="The cluster file, cluster.toml.")
+    Path,
+    typer.Option(
+        "--cluster", "-c", readable=False, metavar="FILE", help="The cluster file, cluster.toml."
+    ),
 ]
 OnlyOption = Annotated[
     list[str] | None,
@@ -70,7 +73,8 @@ def read_narrowing(
     try:
         ports = union(*(parse_ports(text) for text in port or ()))
     except ValueError as error:
-        raise ConfigError(str(error), path="--port") from error
+        hint = "; a port is narrowed to for both protocols" if "/" in "".join(port or ()) else ""
+        raise ConfigError(f"{error}{hint}", path="--port") from error
     return Narrowing(
         only=tuple(only or ()),
         sources=tuple(from_ or ()),

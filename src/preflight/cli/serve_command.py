@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from preflight.cli.stopping import stop_signals
 from preflight.config.addresses import literal_addresses_only, read_control
 from preflight.config.reading import Place
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
@@ -22,7 +22,10 @@ def serve(
     key_file: Annotated[
         Path,
         typer.Option(
-            "--key-file", envvar="PREFLIGHT_KEY_FILE", help="The agents' key file, NAME.agent.key."
+            "--key-file",
+            readable=False,
+            envvar="PREFLIGHT_KEY_FILE",
+            help="The agents' key file, NAME.agent.key.",
         ),
     ],
     control: Annotated[
@@ -80,7 +83,7 @@ async def _serve(key: "AgentKey", host: str | None, port: int) -> None:
     raise_descriptor_limit()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     agent = Agent(key.mac_key)
     listener = ControlListener(agent_context(key), agent.converse)

@@ -1,5 +1,7 @@
 """The run file as it grows: every line is on its way to the disk when `write` returns."""
 
+import fcntl
+import stat
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -20,13 +22,7 @@ class RunRecord:
         self._path = path
         self._file: BinaryIO | None = None
         if path is not None:
-            try:
-                # Unbuffered: a killed run leaves every line that was written.
-                self._file = path.open("wb", buffering=0)
-            except OSError as error:
-                raise PreflightError(
-                    f"the run file {path} can't be written: {error.strerror}"
-                ) from error
+            self._file = _open_for_one(path)
 
     def write(self, line: Line) -> None:
         """Append one line."""
@@ -56,3 +52,23 @@ class RunRecord:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _open_for_one(path: Path) -> BinaryIO:
+    """Open and empty the file, unless another run is writing it (flock(2))."""
+    file: BinaryIO | None = None
+    try:
+        # Unbuffered: a killed run leaves every line that was written.
+        file = path.open("ab", buffering=0)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISREG(path.stat().st_mode):
+            file.truncate(0)
+    except BlockingIOError:
+        if file is not None:
+            file.close()
+        raise PreflightError(f"another run is writing the run file {path}") from None
+    except OSError as error:
+        if file is not None:
+            file.close()
+        raise PreflightError(f"the run file {path} can't be written: {error.strerror}") from error
+    return file

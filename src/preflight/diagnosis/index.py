@@ -16,7 +16,6 @@ from preflight.model.observation import (
 )
 from preflight.model.plan import Plan, PlannedNode, Probe
 
-
 _NOTHING_HEARD = frozenset(
     {
         Failure.NO_ANSWER,

@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import errno
-import os
 import logging
 import math
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable

@@ -74,7 +74,7 @@ def narrow(
     for item in only:
         left, colon, right = item.partition(":")
         if not colon:
-            raise ConfigError(f'"{item}" is not SOURCE:DESTINATION', path="--only")
+            raise ConfigError(f'"{item}" is not FROM:TO, two roles or nodes', path="--only")
         pairs.append(
             (_named([left], members, "--only"), _named([right], members, "--only")),
         )

@@ -132,5 +132,8 @@ def _whole_lines(lines: Iterable[bytes]) -> Iterable[Line]:
             yield _decoder.decode(text)
         except msgspec.DecodeError as error:
             if number == 1:
-                raise PreflightError(f"not a run file: {error}") from error
+                raise PreflightError(
+                    f"not a run file: {error} (`check --output` writes one; what "
+                    "`check --format json` prints is a report)"
+                ) from error
             damaged = (number, error)
