@@ -76,6 +76,17 @@ def test_a_range_that_is_refused_by_icmp_is_one_cause(lab: Lab, cluster: Cluster
     assert checked.exit_code == 1
 
 
+def test_a_node_that_stands_still_costs_no_port_of_any(lab: Lab, cluster: Cluster) -> None:
+    lab.plant(ROUTER, faults.stall(node_ports(D1)))
+    some = "30000-31199"
+    checked = cluster.run_check("--from", "s1", "--to", "d1", "--to", "d2", "--port", some)
+    for family in FAMILIES:
+        stalled = checked.flow("s1", "d1", family=family)
+        assert stalled.ports == some
+        assert Told.by(stalled) == blocked(Cause.STALLED)
+        assert Told.by(checked.flow("s1", "d2", family=family)) == OPEN
+
+
 def test_holes_are_told_to_the_port(lab: Lab, cluster: Cluster) -> None:
     lab.plant(ROUTER, faults.drop(node_ports(D1, HOLES)))
     lab.plant(ROUTER, faults.reject(node_ports(D2, HOLES), TCP_RESET))

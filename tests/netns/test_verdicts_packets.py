@@ -72,6 +72,8 @@ RESETS: dict[int, tuple[str, faults.Hook]] = {
 }
 OWN_REJECT = 7013
 ANSWERS_REFUSED = 7014
+OWN_REJECT_AS_IF_DEAD = 7015
+"""What the neighbour table says of a host that is not there, said by the own firewall."""
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +118,15 @@ def plant_all(lab: Lab) -> list[int]:
         own = Traffic(one, ports=str(OWN_REJECT))
         chains["a"].append(faults.reject(own, "admin-prohibited", hook="output"))
         chains[ROUTER].append(answers_refused(Traffic(one, ports=str(ANSWERS_REFUSED))))
+    for family, reason in ((4, "host-unreachable"), (6, "addr-unreachable")):
+        for one in both:
+            own = Traffic(one, (), DESTINATION[family], str(OWN_REJECT_AS_IF_DEAD))
+            chains["a"].append(faults.reject(own, reason, hook="output"))
     for where, planted in chains.items():
         lab.plant(where, *planted)
     number = len(REASONS)
     return [
-        *(*SILENCES, *RESETS, OWN_REJECT, ANSWERS_REFUSED),
+        *(*SILENCES, *RESETS, OWN_REJECT, ANSWERS_REFUSED, OWN_REJECT_AS_IF_DEAD),
         *range(REFUSED_BY_ROUTER, REFUSED_BY_ROUTER + number),
         *range(REFUSED_BY_DESTINATION, REFUSED_BY_DESTINATION + number),
     ]
@@ -174,10 +180,11 @@ class TestEach:
             wanted = blocked(REFUSED[reason], where, reported_by=sender)
             assert Told.by(flow) == (wanted if own == family else OPEN), reason
 
+    @pytest.mark.parametrize("port", [OWN_REJECT, OWN_REJECT_AS_IF_DEAD])
     def test_a_refusal_by_the_sources_own_firewall(
-        self, checked: Checked, family: Family, protocol: Protocol
+        self, checked: Checked, family: Family, protocol: Protocol, port: int
     ) -> None:
-        flow = checked.flow("a", "b", protocol, OWN_REJECT, family)
+        flow = checked.flow("a", "b", protocol, port, family)
         assert (flow.verdict, flow.cause, flow.where, flow.ok) == (
             *("blocked", Cause.SEND_DENIED, Where.SOURCE_EGRESS, False),
         )

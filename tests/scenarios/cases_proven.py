@@ -62,6 +62,11 @@ def lost_after_proof() -> World:
     return pair().proven("w1", "m1", "6443").agent("m1", "lost", detail="connection reset")
 
 
+def stopped_midway() -> World:
+    world = pair("8472", "udp").agent("m1", "lost", detail="connection reset")
+    return world.proven("w1", "m1", "8472", protocol="udp", attempts=24, answered=1)
+
+
 def udp_loss() -> World:
     world = pair("8472", "udp")
     return world.proven("w1", "m1", "8472", protocol="udp", attempts=24, answered=15)
@@ -170,6 +175,12 @@ SCENARIOS = (
         "The destination's agent answered, and was lost before it could confirm: proof is proof.",
         lost_after_proof,
         (Row("6443", OPEN, ok=True),),
+    ),
+    Scenario(
+        "open-agent-stopped-midway",
+        "One datagram of 24 was answered, then the agent was stopped: open, and no word of loss.",
+        stopped_midway,
+        (Row("8472", OPEN, ok=True),),
     ),
     Scenario(
         "degraded-loss-udp",

@@ -1,6 +1,6 @@
 """Scenarios in which we could not look: never passed, never failed."""
 
-from preflight.model.observation import Confirmation, Failure, Icmp
+from preflight.model.observation import Confirmation, Failure, Icmp, Reason
 from preflight.model.report import Cause, Verdict
 from tests.scenarios.scenario import Row, Scenario
 from tests.scenarios.world import World, pair
@@ -17,7 +17,9 @@ def destination_missing() -> World:
 
 def dead_address() -> World:
     """One port is tried where no agent is reached; its answer holds for the whole address."""
-    world = pair("2379-2380,6443").agent("m1", "unreachable", detail="no route to host")
+    world = pair("2379-2380,6443").agent(
+        "m1", "unreachable", reason=Reason.NO_HOST, detail="no route to host"
+    )
     return world.outcome(
         "w1",
         "m1",
@@ -29,7 +31,7 @@ def dead_address() -> World:
 
 
 def refused() -> World:
-    world = pair().agent("m1", "refused", detail="held by root@jump (pid 4711)")
+    world = pair().agent("m1", "refused", reason=Reason.HELD, detail="held by root@jump (pid 4711)")
     return world.silent("w1", "m1", "6443")
 
 

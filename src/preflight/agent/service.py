@@ -9,13 +9,14 @@ import contextlib
 import ipaddress
 import logging
 import os
+from typing import NamedTuple
 
 import preflight
 from preflight.agent.facts import gather_facts, is_own_address
 from preflight.agent.lease import Lease
 from preflight.agent.session import Session
 from preflight.errors import PreflightError, WireError
-from preflight.model.observation import Facts
+from preflight.model.observation import Facts, Reason
 from preflight.net.conversation import AgentEnd, ConversationEnded
 from preflight.wire.challenge import ID_BYTES, MAX_NODE_NAME
 from preflight.wire.messages import WIRE_VERSION, Greet, Refused
@@ -24,6 +25,12 @@ log = logging.getLogger("preflight.agent")
 
 GREETING_PATIENCE = 10.0
 """Seconds that an authenticated connection may stay silent before it greets."""
+
+
+class _Refusal(NamedTuple):
+    reason: Reason
+    why: str
+    """For the coordinator's user."""
 
 
 class Agent:
@@ -43,7 +50,7 @@ class Agent:
             log.warning("%s did not greet: %s", conversation.remote, str(error) or "silence")
             return
         except WireError as error:
-            await _refuse(conversation, f"{_unreadable()} ({error})")
+            await _refuse(conversation, _Refusal(Reason.VERSION, f"{_unreadable()} ({error})"))
             return
         facts = gather_facts()
         refusal = self._refusal(greet, facts)
@@ -58,35 +65,42 @@ class Agent:
         finally:
             self._lease = None
 
-    def _refusal(self, greet: object, facts: Facts) -> str | None:
+    def _refusal(self, greet: object, facts: Facts) -> _Refusal | None:
         if not isinstance(greet, Greet):
-            return "the coordinator did not greet first"
+            return _Refusal(Reason.VERSION, "the coordinator did not greet first")
         if greet.wire_version != WIRE_VERSION:
-            return (
+            return _Refusal(
+                Reason.VERSION,
                 f"this agent is preflight {preflight.__version__} (conversation {WIRE_VERSION}), "
                 f"the coordinator is {greet.version} (conversation {greet.wire_version}): "
-                f"install the same version on both"
+                f"install the same version on both",
             )
         if not _is_well_formed(greet):
-            return _unreadable()
+            return _Refusal(Reason.VERSION, _unreadable())
         if self._lease is not None:
-            return self._lease.describe()
+            return _Refusal(Reason.HELD, self._lease.describe())
         absent = [address for address in greet.addresses if not is_own_address(address)]
         if absent and not greet.nat:
-            return (
+            return _Refusal(
+                Reason.NOT_ITS_ADDRESS,
                 f"{', '.join(absent)} is not an address of this machine "
                 f"({facts.hostname} has {', '.join(facts.addresses)}): correct "
-                f"nodes.{greet.node}, or set nat = true if it is translated on the way"
+                f"nodes.{greet.node}, or set nat = true if it is translated on the way",
             )
         return None
 
 
-async def _refuse(conversation: AgentEnd, why: str) -> None:
-    log.warning("refused %s: %s", conversation.remote, why)
+async def _refuse(conversation: AgentEnd, refusal: _Refusal) -> None:
+    log.warning("refused %s: %s", conversation.remote, refusal.why)
     # Whoever has gone already need not be told.
     with contextlib.suppress(ConversationEnded):
         await conversation.send(
-            Refused(wire_version=WIRE_VERSION, version=preflight.__version__, detail=why)
+            Refused(
+                wire_version=WIRE_VERSION,
+                version=preflight.__version__,
+                detail=refusal.why,
+                reason=refusal.reason,
+            )
         )
 
 

@@ -19,6 +19,7 @@ from preflight.model.observation import (
     ListenerCount,
     ListenerState,
     Outcome,
+    Reason,
     Sighting,
 )
 from preflight.net.conversation import AgentEnd, ConversationEnded
@@ -143,7 +144,12 @@ class Session:
             states = await self._listeners.hold(to_bind) if to_bind else ()
         except LimitError as error:
             await self._conversation.send(
-                Refused(wire_version=WIRE_VERSION, version=preflight.__version__, detail=str(error))
+                Refused(
+                    wire_version=WIRE_VERSION,
+                    version=preflight.__version__,
+                    detail=str(error),
+                    reason=Reason.DESCRIPTORS,
+                )
             )
             raise
         self._pulse.start()

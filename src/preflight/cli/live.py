@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from preflight.coordinator.observer import RunObserver, SilentObserver
-from preflight.render.words import PHASES, listed
+from preflight.diagnosis.naming import listed
+from preflight.render.words import PHASES
 
 _REFRESHES = 8
 """A second: enough that the clock runs smoothly."""

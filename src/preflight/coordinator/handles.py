@@ -13,7 +13,7 @@ from msgspec import structs
 
 import preflight
 from preflight.errors import WireError
-from preflight.model.observation import AgentObservation, AgentState, Outcome
+from preflight.model.observation import AgentObservation, AgentState, Outcome, Reason
 from preflight.model.plan import Listen, PlannedNode, ProbeOrder, Share
 from preflight.net.control import DialFailed
 from preflight.net.conversation import ConversationEnded, CoordinatorEnd
@@ -54,7 +54,10 @@ class AgentHandle:
     def __init__(self, node: PlannedNode) -> None:
         self.node = node
         self.observation = AgentObservation(
-            node=node.name, state="unreachable", detail="it was not called yet"
+            node=node.name,
+            state="unreachable",
+            reason=Reason.NOT_CALLED,
+            detail="it was not reached before the run was stopped",
         )
         self._conversation: CoordinatorEnd | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,14 +97,15 @@ class AgentHandle:
                 reply = await conversation.receive()
                 received = time.time()
         except DialFailed as failed:
-            self._set_state(failed.state, failed.detail)
+            self._set_state(failed.state, failed.detail, failed.reason)
         except WireError as error:
-            self._set_state("refused", f"it speaks another conversation: {error}")
+            self._set_state("refused", f"it speaks another conversation: {error}", Reason.VERSION)
         except ConversationEnded as ended:
             self._set_state(
                 "refused",
                 f"it closed the connection without a greeting ({ended}): "
                 "was it started with another key file?",
+                Reason.KEY,
             )
         except TimeoutError:
             self._set_state("unreachable", f"it did not greet back within {patience:g} s")
@@ -116,6 +120,7 @@ class AgentHandle:
                 self.observation = structs.replace(
                     self.observation,
                     state="ready",
+                    reason=Reason.OTHER,
                     detail="",
                     version=reply.version,
                     instance=reply.instance,
@@ -128,9 +133,10 @@ class AgentHandle:
                     asyncio.create_task(self._beat()),
                 ]
             case Refused():
-                self._set_state("refused", reply.detail, version=reply.version)
+                self._set_state("refused", reply.detail, reply.reason, reply.version)
             case _:
-                self._set_state("refused", "it did not greet back in our conversation")
+                said = "it did not greet back in our conversation"
+                self._set_state("refused", said, Reason.VERSION)
 
     async def hold(self, listens: tuple[Listen, ...], patience: float) -> None:
         """Have it hold its ports."""
@@ -200,7 +206,7 @@ class AgentHandle:
                     if isinstance(reply, expected):
                         return reply
                     if isinstance(reply, Refused):
-                        self._set_state("refused", reply.detail)
+                        self._set_state("refused", reply.detail, reply.reason)
                         return None
         except TimeoutError:
             pass
@@ -254,10 +260,13 @@ class AgentHandle:
         if self.ready and not self._releasing:
             self._set_state("lost", detail)
 
-    def _set_state(self, state: AgentState, detail: str, version: str = "") -> None:
+    def _set_state(
+        self, state: AgentState, detail: str, reason: Reason = Reason.OTHER, version: str = ""
+    ) -> None:
         self.observation = structs.replace(
             self.observation,
             state=state,
+            reason=reason,
             detail=detail,
             version=version or self.observation.version,
         )

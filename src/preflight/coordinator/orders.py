@@ -1,13 +1,15 @@
 """From the plan and what the listen phase found: what each source is ordered to probe. Pure."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import structs
 
 from preflight.model.observation import AgentObservation, Failure, Outcome
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
+    SLOW_PATIENCE,
+    SLOW_SECOND_LOOK_INTERVAL,
     Limits,
     Plan,
     Probe,
@@ -25,9 +27,15 @@ from preflight.ports import (
 )
 
 SAMPLE = 3
-"""Silent ports of a probe that are looked at again (DESIGN 6, ICMP grouping)."""
+"""Silent ports of a probe that are looked at again where there are too many to look at all."""
+_HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
+"""Families, types and codes that a router sends after it has looked for a host in vain."""
 SMALLEST_HALF_OPEN = 64
 """Unanswered SYNs that every source may have, however many sources share the bound."""
+SMALLEST_RATE = 50.0
+"""Connections a second that every source may begin, as long as these are together at most a
+tenth of the run's: a few flows must not wait behind the NodePorts of others."""
+_FLOORS = 0.1
 
 
 def first_orders(
@@ -75,19 +83,36 @@ def _held_by_others(
 
 
 def share_out(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
-    """Each source's part of the run's bounds, by how much it has to do."""
+    """Each source's part of the run's bounds: a floor, and by how much it has to do.
+
+    Unanswered SYNs are shared to the last one; the rates may together be a tenth above the run's,
+    for the short time that sources with little to do need.
+    """
     work = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
     total = sum(work.values()) or 1
+    # A source with few flows must not lose them to another one's NodePorts.
+    equal = limits.max_half_open // (2 * max(1, len(work)))
+    floors = {source: min(part, equal) for source, part in work.items()}
+    left, above = limits.max_half_open - sum(floors.values()), total - sum(floors.values())
     return {
         source: Share(
-            rate=None if limits.rate is None else max(1.0, limits.rate * part / total),
-            max_half_open=max(SMALLEST_HALF_OPEN, limits.max_half_open * part // total),
+            rate=_rate(limits.rate, len(work), part / total),
+            max_half_open=max(
+                SMALLEST_HALF_OPEN,
+                floors[source] + left * (part - floors[source]) // max(1, above),
+            ),
             patience=limits.patience,
             deadline=limits.deadline,
             full_size=limits.full_size,
         )
         for source, part in work.items()
     }
+
+
+def _rate(rate: float | None, sources: int, part: float) -> float | None:
+    if rate is None:
+        return None
+    return max(1.0, rate * part, min(SMALLEST_RATE, rate * _FLOORS / sources))
 
 
 def _connections(order: ProbeOrder) -> int:
@@ -100,18 +125,22 @@ def second_orders(
     """The second look: silent ports that may have been refused by ICMP, unsaid.
 
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
-    so silence beside ICMP may be the same refusal. A few of these ports are tried again, first
-    of the probes that saw ICMP themselves. Each sender has a limit of its own, and so a lane;
-    `bound` is in seconds.
+    so silence beside ICMP may be the same refusal. Such ports are tried again: all, or a few of
+    each probe, first of those that saw ICMP themselves. Each sender has a limit of its own, and
+    so a lane; `bound` is in seconds.
     """
     probes = {probe.id: probe for probe in plan.probes}
     silent: dict[int, Ranges] = defaultdict(tuple)
     heard: dict[int, Counter[str]] = defaultdict(Counter)
+    slow: set[tuple[str, str]] = set()
     for outcome in outcomes:
         if outcome.failure is Failure.NO_ANSWER:
             silent[outcome.probe] = union(silent[outcome.probe], outcome.ports)
         elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
-            heard[outcome.probe][outcome.icmp.sender] += count_ports(outcome.ports)
+            icmp = outcome.icmp
+            heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
+            if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
+                slow.add((probes[outcome.probe].source, icmp.sender))
     lanes: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number in sorted(silent, key=lambda one: (one not in heard, count_ports(silent[one]), one)):
         sender = _likely_sender(probes[number], probes, heard, plan)
@@ -119,15 +148,31 @@ def second_orders(
             lanes[probes[number].source, sender].append(number)
     orders: dict[str, list[ProbeOrder]] = defaultdict(list)
     for (source, sender), numbers in lanes.items():
-        room = int(bound / SECOND_LOOK_INTERVAL)
-        for number in numbers:
-            ports = _spread(silent[number], min(SAMPLE, room))
-            if not ports:
-                break
-            room -= count_ports(ports)
+        is_slow = (source, sender) in slow
+        if is_slow:
+            # Where one port of an address is known to lead nowhere, so are the others.
+            numbers.sort(key=heard.__contains__)
+        for number, ports in _chosen([(one, silent[one]) for one in numbers], bound, slow=is_slow):
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
-            orders[source].append(ProbeOrder(probe=probe, second_look=True, lane=sender))
+            order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
+            orders[source].append(order)
     return {source: tuple(ours) for source, ours in orders.items()}
+
+
+def _chosen(
+    silent: Sequence[tuple[int, Ranges]], bound: float, *, slow: bool
+) -> Iterator[tuple[int, Ranges]]:
+    """The ports of one lane, by probe: all silent ones where there is time for all."""
+    room = int(bound / SECOND_LOOK_INTERVAL)
+    if slow:
+        room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
+    most = room if sum(count_ports(ports) for _, ports in silent) <= room else SAMPLE
+    for number, ports in silent:
+        some = _spread(ports, min(most, room))
+        if not some:
+            return
+        room -= count_ports(some)
+        yield number, some
 
 
 def _likely_sender(

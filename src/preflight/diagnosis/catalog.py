@@ -5,6 +5,7 @@ The texts are templates; `findings` and `surroundings` fill them. A code is publ
 
 from msgspec import Struct
 
+from preflight.model.observation import Reason
 from preflight.model.report import Cause, Finding, Severity, Where
 
 
@@ -73,8 +74,7 @@ NO_NEIGHBOUR = Kind(
     code="no-neighbour",
     severity="error",
     title="{flow} could not be tested: nobody has the address",
-    fix="Is {destinations} switched on, and is its address right? Nobody answers for it on "
-    "the link of {sources}.",
+    fix="No host answers at {destinations}: is the address right, is the machine on?",
 )
 NOT_TESTED = Kind(
     code="not-tested",
@@ -116,28 +116,25 @@ OTHER_SOURCE = Kind(
 AGENT_UNREACHABLE = Kind(
     code="agent-unreachable",
     severity="error",
-    title="no agent on {node}",
-    fix="On {node}: `preflight serve --key-file cluster.agent.key`, and open {port}/tcp to "
-    "{host} from the coordinator.",
+    title="no agent on {nodes}",
+    fix="{fix}",
 )
 AGENT_REFUSED = Kind(
     code="agent-refused",
     severity="error",
-    title="{node}'s agent refused to take part",
-    fix="Cure what it says; then on {node}: `preflight serve --key-file cluster.agent.key`, "
-    "with the key file and the version of this coordinator.",
+    title="{agents} refused to take part",
+    fix="{fix}",
 )
 AGENT_LOST = Kind(
     code="agent-lost",
     severity="error",
-    title="{node}'s agent was lost during the run",
-    fix="Look at what ended it, start it again (on {node}: `preflight serve --key-file "
-    "cluster.agent.key`), and run again.",
+    title="{agents} lost during the run",
+    fix="{fix}",
 )
 PORT_OCCUPIED = Kind(
     code="port-occupied",
     severity="warning",
-    title="{node} {ports}/{protocol} held by {owner}",
+    title="{place} {ports}/{protocol} held by {owner}",
     detail="Another program has the port, so {node}'s agent could not answer on it.{detail}",
     fix="Before an installation: free the port on {node}, and run again. Where its holder is the "
     "service itself, a connection is all the proof that there is.",
@@ -181,6 +178,48 @@ INTERRUPTED = Kind(
     fix="Run again.",
 )
 PLAN_NOTE = Kind(code="plan-note", severity="info", title="{note}", detail="")
+
+_SERVE = "On {nodes}: `preflight serve --key-file cluster.agent.key`"
+_FIXES_BY_REASON = {
+    Reason.NO_HOST: "Is the address right, and is the machine on: {hosts}? If so, a firewall "
+    "rejects {port}/tcp from the coordinator.",
+    Reason.HELD: "Wait until that run has ended, and run again.",
+    Reason.NOT_ITS_ADDRESS: "Correct nodes.{node}.address in the cluster file; or set nat = true "
+    "there, if the address is translated on the way.",
+    Reason.VERSION: "Install the same version of preflight on {nodes} and on the coordinator, "
+    "and start it again there.",
+    Reason.KEY: "Start it with this cluster's key (the .agent.key file beside the coordinator's "
+    "key file). " + _SERVE + ".",
+    Reason.NOT_AN_AGENT: "Another program has {port}/tcp of {host}: stop it, or give "
+    "`preflight serve` another port (--control, and nodes.{node}.control in the cluster file).",
+    Reason.DESCRIPTORS: "On {nodes}: raise the hard limit of open files (ulimit -Hn, or "
+    "LimitNOFILE= of a systemd unit), and start `preflight serve` again.",
+}
+_FIXES_EMBEDDED = {
+    Reason.NOT_ITS_ADDRESS: "Correct nodes.{node}.address in the cluster file, or run this "
+    "command on {node}: the agent of an embedded node is part of the command.",
+    Reason.DESCRIPTORS: "Raise the hard limit of open files (ulimit -Hn) where this command runs.",
+}
+_FIXES_BY_KIND = {
+    AGENT_UNREACHABLE.code: _SERVE + ", and open {port}/tcp to {hosts} from the coordinator.",
+    AGENT_REFUSED.code: "Cure what it says. " + _SERVE + ", with the key file and the version of "
+    "this coordinator.",
+    AGENT_LOST.code: "Look at what ended it, and start it again. " + _SERVE + ".",
+}
+
+
+def fix_for_absence(kind: Kind, reason: Reason, *, embedded: bool, dead: bool) -> str:
+    """The template of what to do about missing agents.
+
+    `dead`: other nodes say that there is no host. An `embedded` agent is part of the command
+    that the user started, so nothing is to be started on its node.
+    """
+    if dead:
+        return NO_NEIGHBOUR.fix.replace("{destinations}", "{places}")
+    if embedded:
+        return _FIXES_EMBEDDED.get(reason, "Run again: {node}'s agent is part of this command.")
+    return _FIXES_BY_REASON.get(reason, _FIXES_BY_KIND[kind.code])
+
 
 _ASK = "Ask the network team to allow {sources} to {destinations} on {ports}/{protocol}"
 _OWN_FIREWALL = (

@@ -15,7 +15,7 @@ from preflight.diagnosis.index import Index
 from preflight.diagnosis.joining import Seen, ports_by_sight
 from preflight.model.observation import Icmp, Outcome
 from preflight.model.plan import Flow, Probe
-from preflight.ports import Ranges, normalise
+from preflight.ports import Ranges, normalise, union
 
 Layer = TypeVar("Layer")
 
@@ -53,6 +53,11 @@ def cut_cells(probe: Probe, flows: Iterable[Flow], index: Index) -> tuple[Cell, 
             )
         )
     return tuple(cells)
+
+
+def held_ports(cells: Iterable[Cell]) -> Ranges:
+    """Ports whose listener was up all the time: what was lost there, was lost on the way."""
+    return union(*(cell.ports for cell in cells if cell.end.held))
 
 
 def partition(

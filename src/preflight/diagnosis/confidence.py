@@ -5,10 +5,11 @@ blocked only when that luck is out of the question.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from preflight.diagnosis.cells import Cell, held_ports
 from preflight.diagnosis.index import Index, is_vip
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Failure, Outcome
@@ -67,12 +68,18 @@ class PathLoss(Struct, frozen=True):
         return max(self.tcp.upper_bound(), self.udp.upper_bound())
 
 
-def measure_paths(plan: Plan, index: Index) -> dict[frozenset[str], PathLoss]:
-    """The loss between each two ends (nodes or VIPs) that probes ran between."""
+def measure_paths(
+    plan: Plan, index: Index, cells: Mapping[int, tuple[Cell, ...]]
+) -> dict[frozenset[str], PathLoss]:
+    """The loss between each two ends (nodes or VIPs) that probes ran between.
+
+    `cells` are those of each `Probe.id`. An agent that was stopped in the middle leaves as much
+    unanswered as a bad path does: only listeners that were up all the time count.
+    """
     paths: dict[frozenset[str], PathLoss] = {}
     for probe in plan.probes:
         pair = frozenset({probe.source, probe.destination})
-        tries = _tries_of_probe(probe, index)
+        tries = _tries_of_probe(probe, index, held_ports(cells[probe.id]))
         path = paths.get(pair, PathLoss())
         if probe.protocol == "tcp":
             paths[pair] = PathLoss(path.tcp.plus(tries), path.udp)
@@ -129,8 +136,8 @@ def _tries(protocol: Protocol, outcome: Outcome) -> Tries:
     return Tries(min(outcome.retransmits, connections), connections)
 
 
-def _tries_of_probe(probe: Probe, index: Index) -> Tries:
-    outcomes = index.outcomes.get(probe.id, ())
+def _tries_of_probe(probe: Probe, index: Index, held: Ranges) -> Tries:
+    outcomes = _at(held, index.outcomes.get(probe.id, ()))
     total = proven_tries(probe, outcomes)
     if not is_vip(probe):
         # Behind a VIP, an answer beside a silence rather tells of one dead backend.
@@ -138,10 +145,14 @@ def _tries_of_probe(probe: Probe, index: Index) -> Tries:
     for outcome in outcomes:
         if outcome.failure in _SILENT:
             total = total.plus(_partly_through(probe, outcome, index))
-    for outcome in (*outcomes, *index.full_size.get(probe.id, ())):
+    for outcome in (*outcomes, *_at(held, index.full_size.get(probe.id, ()))):
         if outcome.failure is Failure.SILENT_AFTER_CONNECT:
             total = total.plus(_handshakes(outcome))
     return total
+
+
+def _at(ports: Ranges, outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    return tuple(outcome for outcome in outcomes if intersect(outcome.ports, ports))
 
 
 def _handshakes(outcome: Outcome) -> Tries:

@@ -4,7 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from preflight.diagnosis import catalog
+from preflight.diagnosis.absence import absence_findings
 from preflight.diagnosis.catalog import Kind, fix_for
+from preflight.diagnosis.destination import confirmation_of
 from preflight.diagnosis.grouping import (
     Group,
     describe,
@@ -16,7 +18,7 @@ from preflight.diagnosis.grouping import (
 from preflight.diagnosis.index import Index, canonical, is_vip
 from preflight.diagnosis.surroundings import node_findings
 from preflight.model.observation import Failure
-from preflight.model.plan import Plan
+from preflight.model.plan import Plan, Probe
 from preflight.model.report import Cause, Finding, FlowRecord, Verdict
 
 _WRONG = frozenset({Verdict.BLOCKED, Verdict.INTERCEPTED})
@@ -35,17 +37,18 @@ _SEVERITIES = ("error", "warning", "info")
 
 
 def list_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> tuple[Finding, ...]:
-    """Every finding of a run, errors first."""
+    """Every finding of a run: that it was interrupted, then errors first."""
     found = [
         *_flow_findings(plan, index, records),
         *_unsteady_vips(plan, index, records),
         *_source_findings(plan, index, records),
+        *absence_findings(plan, index, records),
         *node_findings(plan, index, records),
         *(catalog.PLAN_NOTE.fill(note=note) for note in plan.notes),
     ]
-    if index.interrupted:
-        found.append(catalog.INTERRUPTED.fill())
-    return tuple(sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity)))
+    found.sort(key=lambda finding: _SEVERITIES.index(finding.severity))
+    interrupted = (catalog.INTERRUPTED.fill(),) if index.interrupted else ()
+    return (*interrupted, *found)
 
 
 def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
@@ -99,8 +102,7 @@ def _tell(kind: Kind, group: Group, plan: Plan, records: Sequence[FlowRecord]) -
 
 def _cause_in_words(group: Group) -> str:
     trouble = group.trouble
-    cause = trouble.cause.value.replace("-", " ") if trouble.cause is not None else "proven"
-    cause = cause.replace("icmp", "ICMP")
+    cause = trouble.cause.value if trouble.cause is not None else "proven"
     if trouble.answered_by is not None:
         return f"{cause} ({trouble.answered_by})"
     return f"{cause}, by {trouble.reporter}" if trouble.reporter is not None else cause
@@ -118,7 +120,7 @@ def _unsteady_vips(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
     failing = {
         (probe.source, probe.destination)
         for probe in plan.probes
-        if is_vip(probe)
+        if is_vip(probe) and _all_confirmed(probe, index)
         for outcome in index.outcomes.get(probe.id, ())
         if outcome.failure not in {None, Failure.CONNECTED_ONLY, Failure.SKIPPED}
     }
@@ -129,6 +131,12 @@ def _unsteady_vips(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
     ]
     for group in group_records(records, numbers):
         yield _tell(catalog.VIP_UNSTEADY, group, plan, records)
+
+
+def _all_confirmed(probe: Probe, index: Index) -> bool:
+    """Whether every backend's agent was there to answer: else a failure may be our own."""
+    agents = [index.agents.get(name) for name in probe.answerers]
+    return all(agent is not None and confirmation_of(agent) is not None for agent in agents)
 
 
 def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
@@ -154,7 +162,7 @@ def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) ->
                 hidden[probe.destination].add((probe.source, seen))
             elif translated:
                 observed[probe.source, address, local, seen].append(probe.destination)
-            if local != canonical(address) and not index.nodes[probe.source].nat:
+            if _is_other(local, address) and not index.nodes[probe.source].nat:
                 others[probe.source, address, local].append(probe.destination)
     for (source, address, local, seen), names in observed.items():
         yield catalog.NAT_OBSERVED.fill(
@@ -179,6 +187,18 @@ def _source_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) ->
             local=local,
             address=address,
         )
+
+
+def _is_other(local: str, address: str) -> bool:
+    """Whether the kernel chose another source address than the plan's. It leaves for any
+    loopback address from 127.0.0.1: that is no choice of this machine's routes.
+    """
+    planned = canonical(address)
+    return local != planned and not (_is_loopback(local) and _is_loopback(planned))
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def _flows_between(

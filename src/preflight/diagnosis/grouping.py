@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from preflight.diagnosis.naming import name_both, name_set
 from preflight.model.cluster import Protocol
 from preflight.model.plan import Family, Plan
 from preflight.model.report import Cause, FlowRecord, Verdict, Where
@@ -60,26 +61,19 @@ def group_records(records: Sequence[FlowRecord], chosen: Iterable[int]) -> list[
 
 
 def describe(group: Group, plan: Plan) -> str:
-    """`2 workers -> db1 25080/tcp`."""
+    """`2 workers -> db1 25080/tcp`: the words of the table."""
     suffix = f" over IPv{group.trouble.family}" if _is_dual(plan) else ""
+    sources, destinations = name_both(
+        group.sources, group.destinations, [node.name for node in plan.nodes], _roles_of(plan)
+    )
     return (
-        f"{name_nodes(group.sources, plan)} -> {name_nodes(group.destinations, plan)} "
-        f"{short_ports(group.ports)}/{group.trouble.protocol}{suffix}"
+        f"{sources} -> {destinations} {short_ports(group.ports)}/{group.trouble.protocol}{suffix}"
     )
 
 
 def name_nodes(names: Sequence[str], plan: Plan) -> str:
-    """`w1`, or several by a role that they share: `2 worker nodes`."""
-    if len(names) == 1:
-        return names[0]
-    roles: dict[str, set[str]] = defaultdict(set)
-    for node in plan.nodes:
-        for role in node.roles:
-            roles[role].add(node.name)
-    for role, members in roles.items():
-        if set(names) <= members:
-            return f"{len(names)} {role} nodes"
-    return f"{len(names)} nodes"
+    """`w1`, or several by the roles that they have: `2 workers`, `m1 and m2`."""
+    return name_set(names, [node.name for node in plan.nodes], _roles_of(plan))
 
 
 def short_ports(ranges: Ranges) -> str:
@@ -97,6 +91,14 @@ def list_nodes(names: Sequence[str], plan: Plan) -> str:
     shown = [f"{name} ({addresses.get(name, '?')})" for name in names[:_MANY]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _roles_of(plan: Plan) -> dict[str, list[str]]:
+    roles: dict[str, list[str]] = defaultdict(list)
+    for node in plan.nodes:
+        for role in node.roles:
+            roles[role].append(node.name)
+    return roles
 
 
 def _trouble_of(record: FlowRecord) -> Trouble:

@@ -12,6 +12,7 @@ from preflight.model.observation import (
     Failure,
     Observations,
     Outcome,
+    Reason,
     Sighting,
 )
 from preflight.model.plan import Plan, PlannedNode, Probe
@@ -154,7 +155,9 @@ def _translated(
 
 
 def _missing(node: str) -> AgentObservation:
-    return AgentObservation(node=node, state="unreachable", detail="no conversation")
+    return AgentObservation(
+        node=node, state="unreachable", reason=Reason.NOT_CALLED, detail="no conversation"
+    )
 
 
 def _agent_order(agent: AgentObservation) -> tuple[bool, bytes]:

@@ -4,12 +4,12 @@ from typing import Literal
 
 from msgspec import Struct
 
-from preflight.diagnosis.cells import Cell, cut_cells
+from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.confidence import PathLoss
 from preflight.diagnosis.destination import confirmation_of
 from preflight.diagnosis.index import Index, addresses_of, canonical, is_vip
 from preflight.model.observation import AgentObservation, Failure, Icmp, Outcome
-from preflight.model.plan import Flow, Plan, Probe
+from preflight.model.plan import Plan, Probe
 from preflight.model.report import Cause, Verdict, Where
 from preflight.ports import Ranges, union
 
@@ -94,9 +94,9 @@ _WEIGHT = (
 
 
 def make_scene(
-    probe: Probe, flows: tuple[Flow, ...], index: Index, paths: dict[frozenset[str], PathLoss]
+    probe: Probe, cells: tuple[Cell, ...], index: Index, paths: dict[frozenset[str], PathLoss]
 ) -> Scene:
-    """Gather what concerns one probe. `flows` are the flows that it probes for."""
+    """Gather what concerns one probe."""
     outcomes = index.outcomes.get(probe.id, ())
     source = index.agents.get(probe.source) or AgentObservation(
         node=probe.source, state="unreachable", detail="no conversation"
@@ -108,7 +108,7 @@ def make_scene(
         plan=index.plan,
         index=index,
         probe=probe,
-        cells=cut_cells(probe, flows, index),
+        cells=cells,
         vip=is_vip(probe),
         source=source,
         source_addresses=addresses_of(index, (probe.source,)) | local,

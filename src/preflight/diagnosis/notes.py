@@ -1,12 +1,22 @@
 """Clauses about agents, for the sentences of records and findings."""
 
-from preflight.model.observation import AgentObservation
+from preflight.diagnosis.index import Index
+from preflight.model.observation import AgentObservation, Reason
 
 _STATES = {
     "unreachable": "agent was not reached",
     "refused": "agent refused to take part",
     "lost": "agent was lost during the run",
 }
+
+
+INTERRUPTED = "interrupted: "
+"""What the sentences of all flows begin with that the run's interruption left untested."""
+
+
+def was_not_called(agent: AgentObservation, index: Index) -> bool:
+    """Whether the run was interrupted before this agent was reached: nothing is wrong with it."""
+    return index.interrupted and agent.reason is Reason.NOT_CALLED
 
 
 def agent_note(agent: AgentObservation) -> str:

@@ -9,14 +9,21 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from preflight.diagnosis.cells import Cell
-from preflight.diagnosis.confidence import attempts_per_port, loss_explains
 from preflight.diagnosis.destination import STATE_CAUSES
 from preflight.diagnosis.icmp import cause_of
 from preflight.diagnosis.joining import Seen, seen_elsewhere
 from preflight.diagnosis.judgement import Case, Judgement, Scene, make_case
-from preflight.diagnosis.notes import agent_note
+from preflight.diagnosis.notes import INTERRUPTED, agent_note, was_not_called
 from preflight.diagnosis.places import BEYOND_SOURCE, EVERYWHERE, LEFT_BY_SIGHT, place_of
-from preflight.model.observation import Failure, Icmp
+from preflight.diagnosis.ruling import (
+    blocked,
+    intercepted,
+    loss_may_explain,
+    too_lossy,
+    untested,
+    was_seen,
+)
+from preflight.model.observation import Failure
 from preflight.model.report import Cause, Verdict, Where
 
 Rule: TypeAlias = Callable[[Case], Judgement | None]
@@ -53,14 +60,14 @@ def stranger_answered(case: Case) -> Judgement | None:
         return None
     for answer in case.answers:
         if answer.kind == "other-node":
-            return _intercepted(Cause.WRONG_NODE, case, answered_by=answer.node)
+            return intercepted(Cause.WRONG_NODE, case, answered_by=answer.node)
         if answer.kind == "other-port":
             port = answer.outcome.answered_port
             note = f"it was led to port {port} of the same agent"
-            return _intercepted(Cause.IMPOSTOR, case, answered_by=answer.node, note=note)
+            return intercepted(Cause.IMPOSTOR, case, answered_by=answer.node, note=note)
     foreign = case.leading is not None and case.leading.failure is Failure.FOREIGN_ANSWER
     if foreign and end.owner is None and not (case.scene.vip and case.answers):
-        return _intercepted(Cause.IMPOSTOR, case)
+        return intercepted(Cause.IMPOSTOR, case)
     return None
 
 
@@ -76,7 +83,7 @@ def another_life_answered(case: Case) -> Judgement | None:
     if not any(answer.kind == "restarted" for answer in case.answers):
         return None
     node = min(answer.node for answer in case.answers)
-    return _untested(Cause.AGENT_LOST, f"{node}'s agent was restarted during the run")
+    return untested(Cause.AGENT_LOST, f"{node}'s agent was restarted during the run")
 
 
 def nothing_was_tried(case: Case) -> Judgement | None:
@@ -87,20 +94,22 @@ def nothing_was_tried(case: Case) -> Judgement | None:
     if failure is Failure.LOCAL_LIMIT:
         errno = case.leading.errno if case.leading is not None else None
         name = case.scene.probe.source
-        return _untested(Cause.SKIPPED, f"{name} ran out of resources of its own ({errno})")
+        return untested(Cause.SKIPPED, f"{name} ran out of resources of its own ({errno})")
     left_out = _is_left_out(case)
     if failure is Failure.SKIPPED and not left_out:
-        return _untested(Cause.SKIPPED, "the run's bounds or its deadline left no room for it")
+        return untested(Cause.SKIPPED, "the run's bounds or its deadline left no room for it")
     source = case.scene.source
+    if was_not_called(source, case.scene.index):
+        return untested(Cause.SKIPPED, f"{INTERRUPTED}{source.node} was not reached yet")
     if source.state != "ready":
-        return _untested(STATE_CAUSES[source.state], agent_note(source))
+        return untested(STATE_CAUSES[source.state], agent_note(source))
     if not case.cell.end.ready:
         return _not_confirmed(case)
     if left_out:
         return None
     if case.scene.index.interrupted:
-        return _untested(Cause.SKIPPED, "interrupted: the run was stopped before it was tried")
-    return _untested(Cause.SKIPPED, f"{source.node} told nothing of it")
+        return untested(Cause.SKIPPED, f"{INTERRUPTED}the run was stopped before it was tried")
+    return untested(Cause.SKIPPED, f"{source.node} told nothing of it")
 
 
 def port_was_denied(case: Case) -> Judgement | None:
@@ -109,7 +118,7 @@ def port_was_denied(case: Case) -> Judgement | None:
     if end.denied is None or end.held:
         return None
     why = f": {end.denied}" if end.denied else ""
-    return _untested(Cause.BIND_DENIED, f"{case.scene.probe.destination} could not listen{why}")
+    return untested(Cause.BIND_DENIED, f"{case.scene.probe.destination} could not listen{why}")
 
 
 def port_was_occupied(case: Case) -> Judgement | None:
@@ -125,7 +134,7 @@ def port_was_occupied(case: Case) -> Judgement | None:
             return None
     idle = case.scene.probe.protocol == "tcp" and not end.owner_listens
     doing = "holds the port, but does not listen" if idle else "holds the port there"
-    return _untested(Cause.PORT_IN_USE, f"{owner} {doing}", owner=owner)
+    return untested(Cause.PORT_IN_USE, f"{owner} {doing}", owner=owner)
 
 
 def destination_did_not_confirm(case: Case) -> Judgement | None:
@@ -138,8 +147,8 @@ def destination_did_not_confirm(case: Case) -> Judgement | None:
     name = case.scene.probe.destination
     if end.dropped:
         note = f"{name}'s agent had to drop attempts by its own limits, so silence proves nothing"
-        return _untested(Cause.SKIPPED, note)
-    return _untested(Cause.AGENT_LOST, f"{name}'s listener was not up all the time")
+        return untested(Cause.SKIPPED, note)
+    return untested(Cause.AGENT_LOST, f"{name}'s listener was not up all the time")
 
 
 def connected_without_answer(case: Case) -> Judgement | None:
@@ -150,22 +159,22 @@ def connected_without_answer(case: Case) -> Judgement | None:
     if cell.end.owner is not None or leading.failure is Failure.CONNECTED_ONLY:
         owner = cell.end.owner or None
         note = "the connection that was made may be another program's"
-        return _untested(Cause.PORT_IN_USE, note, owner=owner)
+        return untested(Cause.PORT_IN_USE, note, owner=owner)
     silent = leading.failure is Failure.SILENT_AFTER_CONNECT
-    if silent and _loss_explains(case):
-        return _too_lossy()
+    if silent and loss_may_explain(case):
+        return too_lossy()
     if cell.seen is None:
-        return _untested(Cause.SKIPPED, "what the destination saw of it is not known")
+        return untested(Cause.SKIPPED, "what the destination saw of it is not known")
     ending = Cause.STALLED if silent else Cause.CLOSED
     if cell.seen >= Seen.CONNECTION:
-        return _blocked(ending, case, possible=LEFT_BY_SIGHT[cell.seen], seen=True)
+        return blocked(ending, case, possible=LEFT_BY_SIGHT[cell.seen], seen=True)
     other = seen_elsewhere(cell.outcomes, scene.probe, scene.index)
     if other is not None:
-        return _intercepted(Cause.WRONG_NODE, case, answered_by=other)
+        return intercepted(Cause.WRONG_NODE, case, answered_by=other)
     if scene.vip:
         ending = Cause.STALLED if silent else Cause.NO_BACKEND
-        return _blocked(ending, case, possible=BEYOND_SOURCE, seen=False)
-    return _intercepted(Cause.IMPOSTOR, case)
+        return blocked(ending, case, possible=BEYOND_SOURCE, seen=False)
+    return intercepted(Cause.IMPOSTOR, case)
 
 
 def refused_by_icmp(case: Case) -> Judgement | None:
@@ -177,9 +186,9 @@ def refused_by_icmp(case: Case) -> Judgement | None:
     elif failure is not Failure.ICMP:
         return None
     if icmp is not None:
-        return _blocked(cause_of(icmp), case, where=place_of(icmp, case.scene), icmp=icmp)
+        return blocked(cause_of(icmp), case, where=place_of(icmp, case.scene), icmp=icmp)
     if failure is Failure.ICMP:
-        return _blocked(Cause.ICMP_OTHER, case, possible=EVERYWHERE)
+        return blocked(Cause.ICMP_OTHER, case, possible=EVERYWHERE)
     return None
 
 
@@ -189,40 +198,40 @@ def refused_by_own_kernel(case: Case) -> Judgement | None:
     if nobody is not None and case.leading and case.leading.failure is Failure.NO_ANSWER:
         # The kernel keeps a few packets for an address that it looks for, and drops the others
         # without a word (arp(7), unres_qlen): they share what was said of the few.
-        return _blocked(Cause.NO_NEIGHBOUR, case, where=Where.SOURCE_EGRESS, icmp=nobody.icmp)
+        return blocked(Cause.NO_NEIGHBOUR, case, where=Where.SOURCE_EGRESS, icmp=nobody.icmp)
     cause = _OWN_KERNEL.get(case.leading.failure or Failure.SKIPPED) if case.leading else None
     if cause is None or case.leading is None:
         return None
     if cause is Cause.NO_NEIGHBOUR and case.scene.heard:
         # Somebody is there, so the error was not of ARP or ND: the source's own firewall sent it.
         cause = Cause.SEND_DENIED
-    return _blocked(cause, case, where=Where.SOURCE_EGRESS, icmp=case.leading.icmp)
+    return blocked(cause, case, where=Where.SOURCE_EGRESS, icmp=case.leading.icmp)
 
 
 def reset_to_the_syn(case: Case) -> Judgement | None:
     """A RST although the listener was up: any firewall's, the source's own (on output) as well."""
     if case.leading is None or case.leading.failure is not Failure.RESET:
         return None
-    return _blocked(Cause.RESET, case, possible=LEFT_BY_SIGHT[Seen.NOTHING])
+    return blocked(Cause.RESET, case, possible=LEFT_BY_SIGHT[Seen.NOTHING])
 
 
 def silence(case: Case) -> Judgement:
     """Nothing came back."""
-    if _loss_explains(case):
-        return _too_lossy()
-    sight, seen = case.cell.seen, _was_seen(case)
+    if loss_may_explain(case):
+        return too_lossy()
+    sight, seen = case.cell.seen, was_seen(case)
     if case.scene.probe.protocol == "udp":
         if sight is Seen.CHALLENGE:
             # The listener's own kernel refused to send the answer.
-            return _blocked(Cause.NO_ANSWER, case, where=Where.DESTINATION_HOST, seen=seen)
+            return blocked(Cause.NO_ANSWER, case, where=Where.DESTINATION_HOST, seen=seen)
         possible = EVERYWHERE if sight is None else LEFT_BY_SIGHT[sight]
-        return _blocked(Cause.NO_ANSWER, case, possible=possible, seen=seen)
+        return blocked(Cause.NO_ANSWER, case, possible=possible, seen=seen)
     if sight is None or not seen:
         # The listener tells of every connection that it accepted, and had none of these. A SYN
         # may have come as far as its host all the same: only a whole handshake reaches it.
         unseen = False if case.cell.end.held else None
-        return _blocked(Cause.NO_ANSWER, case, possible=EVERYWHERE, seen=unseen)
-    return _blocked(Cause.NO_ANSWER, case, possible=LEFT_BY_SIGHT[sight], seen=seen)
+        return blocked(Cause.NO_ANSWER, case, possible=EVERYWHERE, seen=unseen)
+    return blocked(Cause.NO_ANSWER, case, possible=LEFT_BY_SIGHT[sight], seen=seen)
 
 
 RULES: tuple[Rule, ...] = (
@@ -255,81 +264,16 @@ def _not_confirmed(case: Case) -> Judgement:
     scene, end = case.scene, case.cell.end
     if scene.no_neighbour is not None:
         note = f"nobody answers ARP or neighbour discovery for {scene.probe.address}"
-        return _untested(Cause.NO_NEIGHBOUR, note, icmp=scene.no_neighbour.icmp)
+        return untested(Cause.NO_NEIGHBOUR, note, icmp=scene.no_neighbour.icmp)
     if end.ready and scene.index.interrupted:
-        note = f"interrupted: {scene.probe.destination} was not asked any more"
-        return _untested(Cause.SKIPPED, note)
+        note = f"{INTERRUPTED}{scene.probe.destination} was not asked any more"
+        return untested(Cause.SKIPPED, note)
     agents = [scene.index.agents[n] for n in scene.probe.answerers if n in scene.index.agents]
+    if agents and all(was_not_called(agent, scene.index) for agent in agents):
+        note = f"{INTERRUPTED}{scene.probe.destination} was not reached yet"
+        return untested(Cause.SKIPPED, note)
     note = "; ".join(agent_note(agent) for agent in agents)
     strangers = [answer.node for answer in case.answers if answer.kind == "other-node"]
     if strangers:
         note += f"; {min(strangers)} answered in its place"
-    return _untested(end.absence or Cause.AGENT_LOST, note)
-
-
-def _untested(
-    cause: Cause, note: str, *, owner: str | None = None, icmp: Icmp | None = None
-) -> Judgement:
-    return Judgement(
-        verdict=Verdict.UNTESTED,
-        cause=cause,
-        note=note,
-        owner=owner,
-        icmp=icmp,
-        reported_by=icmp.sender if icmp is not None else None,
-        held=False,
-    )
-
-
-def _too_lossy() -> Judgement:
-    return _untested(Cause.LOSS, "so many packets are lost there that silence proves nothing")
-
-
-def _blocked(
-    cause: Cause,
-    case: Case,
-    *,
-    where: Where = Where.UNKNOWN,
-    possible: tuple[Where, ...] = (),
-    icmp: Icmp | None = None,
-    seen: bool | None = None,
-) -> Judgement:
-    return Judgement(
-        verdict=Verdict.BLOCKED,
-        cause=cause,
-        where=where,
-        where_possible=possible,
-        icmp=icmp,
-        reported_by=icmp.sender if icmp is not None else None,
-        owner=case.cell.end.owner if not case.cell.end.held else None,
-        seen=seen,
-        held=case.cell.end.held,
-    )
-
-
-def _intercepted(
-    cause: Cause, case: Case, *, answered_by: str | None = None, note: str = ""
-) -> Judgement:
-    return Judgement(
-        verdict=Verdict.INTERCEPTED,
-        cause=cause,
-        answered_by=answered_by,
-        seen=_was_seen(case),
-        held=case.cell.end.held,
-        note=note,
-    )
-
-
-def _was_seen(case: Case) -> bool | None:
-    return None if case.cell.seen is None else case.cell.seen >= Seen.CONNECTION
-
-
-def _loss_explains(case: Case) -> bool:
-    silent = [o for o in case.cell.outcomes if o.failure is not None]
-    return loss_explains(
-        case.scene.loss,
-        case.scene.probe.protocol,
-        case.scene.silent,
-        sum(map(attempts_per_port, silent)),
-        case.scene.plan.limits.patience,
-    )
+    return untested(end.absence or Cause.AGENT_LOST, note)

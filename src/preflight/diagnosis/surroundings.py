@@ -1,12 +1,11 @@
-"""Findings about nodes: their agents, ports held by others, clocks and settings."""
+"""Findings about nodes: ports held by others, clocks and settings."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from preflight.diagnosis import catalog
-from preflight.diagnosis.destination import confirmation_of
-from preflight.diagnosis.index import Index
-from preflight.diagnosis.notes import agent_note
+from preflight.diagnosis.index import Index, canonical
+from preflight.diagnosis.naming import listed
 from preflight.model.cluster import Protocol
 from preflight.model.observation import AgentObservation, ListenerState
 from preflight.model.plan import Plan, PlannedNode
@@ -19,61 +18,42 @@ _MINUTE_MS = 60_000.0
 NODE_PORTS = ((30_000, 65_535),)
 """Ports that an outgoing connection may have as its local port, where services listen too."""
 
-_AGENT_KINDS = {
-    "unreachable": catalog.AGENT_UNREACHABLE,
-    "refused": catalog.AGENT_REFUSED,
-    "lost": catalog.AGENT_LOST,
-}
 _HELD_CAUSES = frozenset({Cause.PORT_IN_USE, Cause.BIND_DENIED})
-_AGENT_CAUSES = frozenset({Cause.AGENT_UNREACHABLE, Cause.AGENT_REFUSED, Cause.AGENT_LOST})
 
 
 def node_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
-    """Everything about the nodes, in the plan's order."""
+    """Everything about the nodes but for missing agents, in the plan's order."""
     for node in plan.nodes:
         agent = index.agents[node.name]
-        yield from _agent(node, agent, records)
-        yield from _occupied(agent, records)
+        yield from _occupied(node, agent, records)
         yield from _clock(agent)
         if node.nat:
             yield catalog.NAT_NODE.fill(node=node.name)
         yield from _local_ports(plan, agent)
 
 
-def _agent(
+def _occupied(
     node: PlannedNode, agent: AgentObservation, records: Sequence[FlowRecord]
 ) -> Iterator[Finding]:
-    flows = tuple(
-        number
-        for number, record in enumerate(records)
-        if record.cause in _AGENT_CAUSES and node.name in {record.source, record.destination}
-    )
-    unconfirmed = bool(flows) and confirmation_of(agent) is None
-    kind = _AGENT_KINDS.get(agent.state, catalog.AGENT_LOST if unconfirmed else None)
-    if kind is not None:
-        yield kind.fill(
-            flows=flows,
-            node=node.name,
-            host=node.control_host,
-            port=node.control_port,
-            detail=agent_note(agent),
-        )
+    """One finding for each program that holds ports, and one for ports that may not be bound.
 
-
-def _occupied(agent: AgentObservation, records: Sequence[FlowRecord]) -> Iterator[Finding]:
-    """One finding for each program that holds ports, and one for ports that may not be bound."""
-    held: dict[tuple[Protocol, str], list[ListenerState]] = defaultdict(list)
+    What it holds at an address that is not of the node's own, as a VIP's is, is told apart.
+    """
+    own = set(map(canonical, node.addresses))
+    held: dict[tuple[Protocol, str, bool], list[ListenerState]] = defaultdict(list)
     denied: dict[tuple[Protocol, str], list[ListenerState]] = defaultdict(list)
     for listener in sorted(agent.listeners, key=lambda listener: listener.ports):
         if listener.state == "occupied":
-            held[listener.protocol, listener.owner].append(listener)
+            is_own = canonical(listener.address) in own
+            held[listener.protocol, listener.owner, is_own].append(listener)
         elif listener.state == "denied":
             denied[listener.protocol, listener.detail].append(listener)
-    for (protocol, owner), states in held.items():
+    for (protocol, owner, _), states in held.items():
         silent = not any(state.owner_listens for state in states)
         yield catalog.PORT_OCCUPIED.fill(
             flows=_flows_on(states, agent.node, records),
             node=agent.node,
+            place=_place(node, states),
             ports=_ports(states),
             protocol=protocol,
             owner=owner or "another program",
@@ -118,14 +98,23 @@ def _flows_on(
     states: Sequence[ListenerState], node: str, records: Sequence[FlowRecord]
 ) -> tuple[int, ...]:
     ports = union(*(state.ports for state in states))
+    addresses = {canonical(state.address) for state in states}
     return tuple(
         number
         for number, record in enumerate(records)
-        if record.destination == node
+        if (record.destination == node or canonical(record.destination_address) in addresses)
         and record.protocol == states[0].protocol
         and (record.proof == "connection" or record.cause in _HELD_CAUSES)
         and intersect(parse_ports(record.ports), ports)
     )
+
+
+def _place(node: PlannedNode, states: Sequence[ListenerState]) -> str:
+    """The node's name; with the addresses, where its first one is not among them."""
+    addresses = dict.fromkeys(canonical(state.address) for state in states)
+    if canonical(node.addresses[0]) in addresses:
+        return node.name
+    return f"{node.name} ({listed(list(addresses))})"
 
 
 def _ports(states: Sequence[ListenerState]) -> str:

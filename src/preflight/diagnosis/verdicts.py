@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
+from preflight.diagnosis.cells import cut_cells
 from preflight.diagnosis.confidence import measure_paths
 from preflight.diagnosis.findings import list_findings
 from preflight.diagnosis.index import Index, canonical, index_observations
@@ -79,9 +80,12 @@ def _scenes(plan: Plan, index: Index) -> dict[_Key, Scene]:
     flows: dict[_Key, list[Flow]] = defaultdict(list)
     for flow in plan.flows:
         flows[_key_of_flow(flow)].append(flow)
-    paths = measure_paths(plan, index)
+    cells = {
+        probe.id: cut_cells(probe, flows[_key_of_probe(probe)], index) for probe in plan.probes
+    }
+    paths = measure_paths(plan, index, cells)
     return {
-        (key := _key_of_probe(probe)): make_scene(probe, tuple(flows[key]), index, paths)
+        _key_of_probe(probe): make_scene(probe, cells[probe.id], index, paths)
         for probe in plan.probes
     }
 
@@ -148,6 +152,7 @@ def _agent_record(node: PlannedNode, index: Index) -> AgentRecord:
         roles=node.roles,
         state=agent.state,
         detail=agent.detail,
+        reason=agent.reason,
         version=agent.version,
         instance=agent.instance,
         clock_offset_ms=agent.clock_offset_ms,

@@ -188,11 +188,34 @@ class Facts(Struct, frozen=True, kw_only=True):
 AgentState = Literal["ready", "unreachable", "refused", "lost"]
 
 
+class Reason(StrEnum):
+    """Why an agent takes no part, where that is known well enough to say what helps."""
+
+    OTHER = ""
+    NOT_CALLED = "not-called"
+    """The run was stopped before it was reached."""
+    NO_HOST = "no-host"
+    """EHOSTUNREACH from the control connection: nobody has the address, or a firewall rejects."""
+    HELD = "held"
+    """It is leased to another run."""
+    NOT_ITS_ADDRESS = "not-its-address"
+    """The plan's address is not on its machine."""
+    VERSION = "version"
+    """It speaks another version of the conversation."""
+    KEY = "key"
+    """It has another cluster's key."""
+    NOT_AN_AGENT = "not-an-agent"
+    """Another program is at its control port."""
+    DESCRIPTORS = "descriptors"
+    """It may not open as many files as it has ports to hold."""
+
+
 class AgentObservation(Struct, frozen=True, kw_only=True):
     """How the conversation with one node's agent went."""
 
     node: str
     state: AgentState
+    reason: Reason = Reason.OTHER
     detail: str = ""
     version: str = ""
     instance: str = ""

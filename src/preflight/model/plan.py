@@ -12,6 +12,11 @@ Family = Literal[4, 6]
 SECOND_LOOK_INTERVAL = 1.1
 """Seconds. Linux sends one ICMP error a second to each address (icmp_ratelimit); a bit more than
 that, because one that comes a millisecond early gets none."""
+SLOW_SECOND_LOOK_INTERVAL = 2.2
+"""Seconds. A router's `prohibit` or `unreachable` route pays twice for each error, so that it
+sends one in two seconds at most."""
+SLOW_PATIENCE = 3.3
+"""Seconds. A router that looks for a host in vain says so after 3.1 s."""
 
 
 class Flow(Struct, frozen=True, kw_only=True):
@@ -73,6 +78,8 @@ class ProbeOrder(Struct, frozen=True, kw_only=True):
     lane: str = ""
     """Second look: whose ICMP errors are hoped for. Orders of one lane take turns and lanes run
     side by side, because it is each sender by itself that limits its errors."""
+    slow: bool = False
+    """Second look: the sender may have to look for the host first (`SLOW_PATIENCE`)."""
 
 
 class Share(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from preflight.model.cluster import Expected, Protocol
-from preflight.model.observation import AgentState, ListenerStatus, Phase
+from preflight.model.observation import AgentState, ListenerStatus, Phase, Reason
 from preflight.model.plan import Family
 
 REPORT_SCHEMA: Literal["preflight.report/1"] = "preflight.report/1"
@@ -174,6 +174,8 @@ class AgentRecord(Struct, frozen=True, kw_only=True):
     capture: bool
     """Whether the agent may capture packets (CAP_NET_RAW)."""
     listeners: tuple[ListenerRecord, ...]
+    reason: Reason = Reason.OTHER
+    """Why it is not ready, in one word; empty where there is none for it."""
 
 
 Severity = Literal["error", "warning", "info"]

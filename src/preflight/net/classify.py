@@ -6,11 +6,12 @@ port-unreachable, EHOSTUNREACH is a missing route, an unanswered ARP request or 
 """
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from preflight.model.observation import Failure, Icmp, Operation
 from preflight.net.errqueue import QueuedError
+from preflight.net.neighbours import seeks_in_vain
 
 
 class Fault(NamedTuple):
@@ -46,7 +47,7 @@ OWN_KERNEL: dict[int, Failure] = {
 _CLOSED = frozenset({errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE})
 
 # "Host unreachable" and ICMPv6's "address unreachable" (RFC 792, RFC 4443 3.1).
-_NO_NEIGHBOUR = frozenset({(4, 3, 1), (6, 1, 3)})
+_HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 
 
 def classify(
@@ -56,11 +57,13 @@ def classify(
     operation: Operation,
     own: str = "",
     asked: str = "",
+    in_vain: Callable[[str], bool] = seeks_in_vain,
 ) -> Fault:
     """Judge an errno together with the error queue's entries.
 
     `own` is the address that the kernel chose for the socket, `asked` the one probed. An
-    ICMP error from `own` was made by this host itself, unless host and destination are one.
+    ICMP error from `own` was made by this host itself, unless host and destination are one:
+    by its firewall, or because nobody answered for the next hop, as `in_vain` says.
     An unknown errno proves nothing about the network, so it counts as a limit of ours.
     """
     for entry in queued:
@@ -70,7 +73,7 @@ def classify(
             continue
         icmp = Icmp(family, entry.type, entry.code, entry.sender)
         name = errno_name(code or entry.errno)
-        return Fault(_judge_icmp(icmp, own, asked), operation, name, icmp)
+        return Fault(_judge_icmp(icmp, own, asked, in_vain), operation, name, icmp)
     return Fault(OWN_KERNEL.get(code, Failure.LOCAL_LIMIT), operation, errno_name(code))
 
 
@@ -95,9 +98,9 @@ def errno_name(code: int | None) -> str | None:
     return None if not code else errno.errorcode.get(code, str(code))
 
 
-def _judge_icmp(icmp: Icmp, own: str, asked: str) -> Failure:
+def _judge_icmp(icmp: Icmp, own: str, asked: str, in_vain: Callable[[str], bool]) -> Failure:
     if not own or icmp.sender != own or icmp.sender == asked:
         return Failure.ICMP
-    if (icmp.family, icmp.type, icmp.code) in _NO_NEIGHBOUR:
+    if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE and in_vain(asked):
         return Failure.NO_NEIGHBOUR
     return Failure.SEND_DENIED

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from preflight.errors import PreflightError
+from preflight.model.observation import Reason
 from preflight.net.binding import BindDenied, PortOccupied, bind_listener
 from preflight.net.conversation import (
     AgentEnd,
@@ -38,10 +39,16 @@ _ACCEPT_PAUSE = 0.2
 class DialFailed(Exception):
     """No conversation with an agent; `state` is the one to report, the message says why."""
 
-    def __init__(self, state: Literal["unreachable", "refused"], detail: str) -> None:
+    def __init__(
+        self,
+        state: Literal["unreachable", "refused"],
+        detail: str,
+        reason: Reason = Reason.OTHER,
+    ) -> None:
         super().__init__(detail)
         self.state = state
         self.detail = detail
+        self.reason = reason
 
 
 def descriptors_for_dialling(agents: int, patience: float) -> int:
@@ -125,13 +132,17 @@ async def _dial_once(host: str, port: int, context: ssl.SSLContext, place: str) 
             "refused",
             f"what answers on {place} does not have this cluster's key "
             f"({error.verify_message}): was the agent started with another key file?",
+            Reason.KEY,
         ) from error
     except ssl.SSLError as error:
         raise DialFailed(
-            "refused", f"what answers on {place} is no preflight agent ({error.reason})"
+            "refused",
+            f"what answers on {place} is no preflight agent ({error.reason})",
+            Reason.NOT_AN_AGENT,
         ) from error
     except OSError as error:
-        raise DialFailed("unreachable", _explain(error, place)) from error
+        reason = Reason.NO_HOST if error.errno == errno.EHOSTUNREACH else Reason.OTHER
+        raise DialFailed("unreachable", _explain(error, place), reason) from error
     return coordinator_end(reader, writer)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from preflight.model.observation import Attempt, Failure, Icmp, Operation
-from preflight.model.plan import ProbeOrder, Share
+from preflight.model.plan import SLOW_PATIENCE, ProbeOrder, Share
 from preflight.net.classify import Fault
 from preflight.net.pacing import Pace
 from preflight.wire.challenge import SMALL_SIZE, Answer, Challenge, NotOurs, read_answer
@@ -75,6 +75,13 @@ class PortResult:
 
 Report: TypeAlias = Callable[[int, PortResult], None]
 """Called in the prober's thread with the order's index in `Work.orders`."""
+
+
+def patience_of(order: ProbeOrder, work: Work) -> float:
+    """Seconds that a port of this order is waited for."""
+    if not work.once:
+        return work.share.patience
+    return SLOW_PATIENCE if order.slow else SINGLE_PATIENCE
 
 
 class Prober(Protocol):

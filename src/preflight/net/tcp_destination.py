@@ -5,20 +5,24 @@ from collections import deque
 from collections.abc import Iterator
 
 from preflight.model.observation import Failure
-from preflight.model.plan import ProbeOrder, Share
-from preflight.net.prober import PortResult, plain_address, socket_address
+from preflight.model.plan import ProbeOrder
+from preflight.net.prober import PortResult, Work, patience_of, plain_address, socket_address
 from preflight.net.tcp_task import Persistence, TcpTask
+from preflight.net.tcp_window import Window
 from preflight.ports import count_ports, each_port
 from preflight.wire.challenge import SMALL_SIZE
 
 MOST_SYNS = 12
 FEW_SILENT = 16
 """Up to so many silent ports get further SYNs from new sockets without any sign of loss."""
+FEW_STALLED = 16
+"""Up to so many ports that connect and stay silent get further connections without loss."""
 LONGEST_SILENCE = 6.0
 """Seconds after its first SYN until a port is given up, whatever the loss."""
 _FALSE_SILENCE = 1e-6
 """How probable one port wrongly called silent may be, over all ports of the order."""
 _WORST_LOSS = 0.95
+_NOTABLE_LOSS = 0.02
 _AT_ONCE = 4
 """Connections at a time to a port of which several are wanted."""
 
@@ -35,9 +39,10 @@ class _Series:
 class Destination:
     """Yields the tasks of one order, in turn, and hears how they ended."""
 
-    def __init__(self, index: int, order: ProbeOrder, share: Share, *, once: bool) -> None:
-        probe = order.probe
+    def __init__(self, index: int, order: ProbeOrder, work: Work) -> None:
+        probe, once = order.probe, work.once
         self.index = index
+        self.window = Window()
         self.asked = plain_address(probe.address)
         self.family, sample = socket_address(probe.address, 0)
         self._rest = sample[2:]
@@ -47,7 +52,8 @@ class Destination:
         self._connect_only = frozenset(each_port(order.connect_only))
         self._wanted = 1 if once else probe.connections
         self._full_size_port = None if once else probe.full_size_port
-        self._share = share
+        self._patience = patience_of(order, work)
+        self._full_size = work.share.full_size
         self._once = once
         self._extra: deque[TcpTask] = deque()
         self._series: dict[int, _Series] = {}
@@ -57,6 +63,8 @@ class Destination:
         """Ports without any task so far."""
         self.silent = 0
         """Ports that are, or ended, without any answer to their SYNs."""
+        self.stalled = 0
+        """Ports that were connected, and had no answer a second later."""
         self._reached = 0
         self._lost = 0
 
@@ -93,15 +101,17 @@ class Destination:
 
     def persistence(self) -> Persistence:
         """What a silent port is worth, by how many there are and by the loss seen so far."""
-        patience = self._share.patience
-        seconds = max(patience, LONGEST_SILENCE) if self._lost else patience
+        seconds = max(self._patience, LONGEST_SILENCE) if self._lost else self._patience
+        loss = min(_WORST_LOSS, self._lost / max(1, self._lost + self._reached))
+        # Thousands of connections that stand still fill the listener; three times as many more so.
+        asks_again = self.stalled <= FEW_STALLED or loss >= _NOTABLE_LOSS
+        syns = 0
         if self.silent <= FEW_SILENT:
-            return Persistence(MOST_SYNS, seconds)
-        if not self._lost:
-            return Persistence(0, seconds)
-        loss = min(_WORST_LOSS, self._lost / (self._lost + self._reached))
-        needed = math.log(_FALSE_SILENCE / self._port_count) / math.log(loss)
-        return Persistence(min(MOST_SYNS, math.ceil(needed)), seconds)
+            syns = MOST_SYNS
+        elif loss:
+            needed = math.log(_FALSE_SILENCE / self._port_count) / math.log(loss)
+            syns = min(MOST_SYNS, math.ceil(needed))
+        return Persistence(syns, seconds, asks_again)
 
     def note_end(self, task: TcpTask, result: PortResult) -> bool:
         """The task ended: sets `result.finishes`, and may have further tasks follow.
@@ -143,10 +153,9 @@ class Destination:
 
     def _ask_full_size(self, port: int) -> None:
         self._full_size_port = None
-        size = self._share.full_size
-        self._extra.append(TcpTask(port, size, self._share.patience, stubborn=True))
+        self._extra.append(TcpTask(port, self._full_size, self._patience, stubborn=True))
 
     def _new_task(self, port: int) -> TcpTask:
         connect_only = port in self._connect_only
         size = 0 if connect_only else SMALL_SIZE
-        return TcpTask(port, size, self._share.patience, connect_only=connect_only, once=self._once)
+        return TcpTask(port, size, self._patience, connect_only=connect_only, once=self._once)

@@ -1,30 +1,28 @@
 """The TCP prober: one tight epoll loop over plain sockets, in a thread of its own.
 
 A window bounds the connections that make progress, so that no listener is overrun; those
-that stay silent are set aside with their timers, so that a whole range may be silent at
-once and still end together. Orders take turns, small ones first.
+that stay silent or stand still are set aside with their timers, so that a whole range may
+be silent at once and still end together. Orders take turns, small ones first.
 """
 
 from collections import deque
 
 from preflight.model.observation import Failure, Operation
-from preflight.model.plan import ProbeOrder
+from preflight.model.plan import SLOW_PATIENCE, ProbeOrder
 from preflight.net.classify import Fault
 from preflight.net.polling import Polling
-from preflight.net.prober import SINGLE_PATIENCE, Report, Work, skipped
+from preflight.net.prober import Report, Work, skipped
 from preflight.net.tcp_attempt import EVENTS, Stage, TcpAttempt
 from preflight.net.tcp_destination import Destination
 from preflight.net.tcp_task import FRESH_SYN_INTERVAL, Persistence, Step, TcpTask
 from preflight.ports import count_ports, each_port
 from preflight.wire.challenge import new_challenge
 
-WINDOW = 256
 _BATCH = 64
 """Connections begun before the events of others are looked at again."""
-_SHORTEST_ASIDE, _LONGEST_ASIDE = 0.03, 0.25
-"""Bounds, in seconds, on the time after which a connection without a SYN-ACK leaves the window."""
-_ASKING_ASIDE = 0.5
 _LIMIT_PAUSE = 0.05
+_FIRST_TRIES_A_RETRY = 8
+"""While ports that were never tried wait for the pace, one retry may pass for so many of them."""
 _NOTHING_MORE = Persistence(0, 0.0)
 
 
@@ -48,11 +46,11 @@ class TcpProber:
         self._loop: Polling[_Run] = Polling()
         self._turns: deque[Destination] = deque()
         self._open_tasks: dict[TcpTask, Destination] = {}
-        self._in_window = 0
         self._connecting = 0
         self._left_open = 0
-        self._aside = _SHORTEST_ASIDE
         self._paused_until = 0.0
+        self._waits_for_pace = False
+        self._first_tries = 0
 
     def run(self) -> None:
         """Return when every port was reported, or soon after `stop`."""
@@ -62,8 +60,7 @@ class TcpProber:
         try:
             for index, order in orders:
                 try:
-                    once = self._work.once
-                    destination = Destination(index, order, self._work.share, once=once)
+                    destination = Destination(index, order, self._work)
                 except OSError:
                     # A link-local address on an interface that is not there.
                     self._report_unroutable(index, order)
@@ -83,7 +80,7 @@ class TcpProber:
         loop = self._loop
         deadline = loop.now + self._work.share.deadline
         if self._work.once:
-            deadline = max(deadline, loop.now + SINGLE_PATIENCE + FRESH_SYN_INTERVAL)
+            deadline = max(deadline, loop.now + SLOW_PATIENCE + FRESH_SYN_INTERVAL)
         while (self._open_tasks or self._turns) and not loop.stopped:
             if loop.now >= deadline:
                 self._cut()
@@ -96,13 +93,11 @@ class TcpProber:
 
     def _launch(self) -> float | None:
         """Begin what may be begun. Returns the seconds until more may be; None: on an event."""
+        self._waits_for_pace = False
         for _ in range(_BATCH):
-            while self._turns and not self._turns[0].has_waiting:
-                self._turns.popleft()
-            if not self._turns:
+            destination = self._next_destination()
+            if destination is None:
                 return None if self._open_tasks else 0.0
-            if self._in_window >= WINDOW:
-                return None
             if self._loop.now < self._paused_until:
                 return self._paused_until - self._loop.now
             if not self._has_room():
@@ -112,21 +107,36 @@ class TcpProber:
                 return None
             wait = self._work.pace.take(self._loop.now)
             if wait:
+                self._waits_for_pace = True
                 return wait
-            destination = self._turns[0]
             self._turns.rotate(-1)
             task = destination.next_task()
             if task is not None:
+                self._first_tries += 1
                 self._open_tasks[task] = destination
                 self._begin(destination, task)
         return 0.0
+
+    def _next_destination(self) -> Destination | None:
+        """Whose turn it is: the first with work waiting and room in its part of the window."""
+        for _ in range(len(self._turns)):
+            destination = self._turns[0]
+            if not destination.has_waiting:
+                self._turns.popleft()
+            elif destination.window.has_room(len(self._turns)):
+                return destination
+            else:
+                self._turns.rotate(-1)
+        return None
 
     def _has_room(self) -> bool:
         """Whether one more SYN stays within the bound on unanswered ones."""
         return self._connecting + self._left_open < self._work.share.max_half_open
 
     def _may_retry(self) -> bool:
-        """As `_has_room`, for a further SYN: what was never tried goes first."""
+        """As `_has_room`, for a further SYN: what was never tried goes first, also at the pace."""
+        if self._waits_for_pace and self._first_tries < _FIRST_TRIES_A_RETRY:
+            return False
         untried = sum(destination.untried for destination in self._turns)
         bound = self._work.share.max_half_open
         return self._connecting + self._left_open + untried < bound
@@ -147,9 +157,9 @@ class TcpProber:
         run = _Run(destination, task, attempt)
         self._loop.watch(attempt.sock.fileno(), run, EVENTS)
         self._connecting += 1
-        self._in_window += 1
+        destination.window.taken += 1
         attempt.in_window = True
-        self._loop.at(now + self._aside, self._set_aside, attempt)
+        self._loop.at(now + destination.window.stay(asking=False), self._set_aside, run)
         self._schedule(destination, task, now + min(FRESH_SYN_INTERVAL, task.patience))
 
     def _on_events(self, run: _Run, events: int) -> None:
@@ -162,7 +172,9 @@ class TcpProber:
             if attempt.connected:
                 self._note_connected(run, now)
         if attempt.stage is Stage.ENDED:
-            self._close(attempt)
+            if attempt.answer is not None and not attempt.retransmits:
+                run.destination.window.note_answer(now - attempt.began_at)
+            self._close(run.destination, attempt)
             if attempt.fault is not None and attempt.fault.failure is Failure.NO_ANSWER:
                 self._left_open += 1
             task.ended_at = now
@@ -175,23 +187,30 @@ class TcpProber:
             run.destination.note_handshake(task)
             for rival in task.attempts:
                 if rival is not attempt and rival.stage is Stage.CONNECTING:
-                    self._abandon(rival)
+                    self._abandon(run.destination, rival)
         if attempt.rtt_ms is not None and not attempt.retransmits:
-            wanted = min(_LONGEST_ASIDE, max(_SHORTEST_ASIDE, attempt.rtt_ms * 4 / 1000))
-            self._aside += (wanted - self._aside) / 8
+            run.destination.window.note_handshake(attempt.rtt_ms / 1000)
         if attempt.stage is Stage.ASKING:
             self._advance(run.destination, task)
 
-    def _set_aside(self, attempt: TcpAttempt) -> None:
+    def _set_aside(self, run: _Run) -> None:
         """A timer: the connection has had its time in the window."""
+        attempt, window = run.attempt, run.destination.window
         if not attempt.in_window:
             return
-        until = attempt.began_at + _ASKING_ASIDE
-        if attempt.stage is Stage.ASKING and self._loop.now < until:
-            self._loop.at(until, self._set_aside, attempt)
-        else:
+        asking = attempt.stage is Stage.ASKING
+        until = attempt.began_at + window.stay(asking=asking)
+        if asking and self._loop.now < until:
+            self._loop.at(until, self._set_aside, run)
+            return
+        if asking:
+            window.note_stall()
+        self._leave_window(run.destination, attempt)
+
+    def _leave_window(self, destination: Destination, attempt: TcpAttempt) -> None:
+        if attempt.in_window:
             attempt.in_window = False
-            self._in_window -= 1
+            destination.window.taken -= 1
 
     def _schedule(self, destination: Destination, task: TcpTask, when: float) -> None:
         task.review_at = when
@@ -203,6 +222,9 @@ class TcpProber:
         if not task.done and task.review_at == when:
             if task.connected_at is None:
                 self._note_silent(destination, task, silent=True)
+            elif not task.counted_stalled and when > task.connected_at:
+                task.counted_stalled = True
+                destination.stalled += 1
             self._advance(destination, task)
 
     def _note_silent(self, destination: Destination, task: TcpTask, *, silent: bool) -> None:
@@ -225,6 +247,7 @@ class TcpProber:
         elif wait := self._work.pace.take(now):
             self._put_off(destination, task, wait)
         else:
+            self._first_tries = 0
             self._begin(destination, task)
 
     def _put_off(self, destination: Destination, task: TcpTask, seconds: float) -> None:
@@ -241,25 +264,23 @@ class TcpProber:
         del self._open_tasks[task]
         result = task.result()
         for attempt in task.attempts:
-            self._abandon(attempt)
+            self._abandon(destination, attempt)
         if destination.note_end(task, result):
             self._report(destination.index, result)
         if destination.has_waiting and destination not in self._turns:
             self._turns.append(destination)
 
-    def _abandon(self, attempt: TcpAttempt) -> None:
+    def _abandon(self, destination: Destination, attempt: TcpAttempt) -> None:
         if attempt.stage is Stage.CONNECTING:
             self._connecting -= 1
             self._left_open += 1
-        self._close(attempt)
+        self._close(destination, attempt)
 
-    def _close(self, attempt: TcpAttempt) -> None:
+    def _close(self, destination: Destination, attempt: TcpAttempt) -> None:
         if attempt.sock is not None:
             self._loop.forget(attempt.sock.fileno())
         attempt.close()
-        if attempt.in_window:
-            attempt.in_window = False
-            self._in_window -= 1
+        self._leave_window(destination, attempt)
 
     def _report_unroutable(self, index: int, order: ProbeOrder) -> None:
         for port in each_port(order.probe.ports):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from preflight.model.observation import Failure, Operation
 from preflight.net.classify import Fault
-from preflight.net.prober import SINGLE_PATIENCE, PortResult, skipped
+from preflight.net.prober import PortResult, skipped
 from preflight.net.tcp_attempt import Stage, TcpAttempt
 
 FRESH_SYN_INTERVAL = 0.35
@@ -66,6 +66,8 @@ class Persistence(NamedTuple):
     """SYNs in all, the kernel's own included; 0: the kernel's own must do."""
     seconds: float
     """After the first SYN, how long further ones may begin."""
+    asks_again: bool = True
+    """A connection that stands still is followed by others."""
 
 
 class TcpTask:
@@ -77,6 +79,7 @@ class TcpTask:
         "connect_only",
         "connected_at",
         "counted_silent",
+        "counted_stalled",
         "done",
         "ended_at",
         "last_began_at",
@@ -99,10 +102,10 @@ class TcpTask:
         stubborn: bool = False,
         once: bool = False,
     ) -> None:
-        """`stubborn`: even a definite refusal is tried three times. `once`: one SYN only."""
+        """`stubborn`: even a definite refusal is tried three times. `once`: one socket only."""
         self.port = port
         self.size = size
-        self.patience = SINGLE_PATIENCE if once else patience
+        self.patience = patience
         self.connect_only = connect_only
         self.stubborn = stubborn
         self.once = once
@@ -113,6 +116,7 @@ class TcpTask:
         self.ended_at = 0.0
         self.review_at = 0.0
         self.counted_silent = False
+        self.counted_stalled = False
         self.winner: TcpAttempt | None = None
         self.done = False
 
@@ -135,14 +139,15 @@ class TcpTask:
             return Step.END, now
         if self.connected_at is None:
             return self._seek_connection(now, persistence)
-        return self._seek_answer(now, self.connected_at)
+        return self._seek_answer(now, self.connected_at, persistence)
 
     def needed_second_try(self) -> bool:
-        """Whether its first handshake took more than one SYN, or its answer another connection."""
-        if self.winner is None or self.connected_at is None:
-            return False
-        later = self.attempts[-1].began_at >= self.connected_at
-        return later or self.lost_syns() > 0
+        """Whether a handshake took more than one SYN.
+
+        An answer on another connection alone is no loss: the listener may have stood still, or
+        closed the first one.
+        """
+        return self.lost_syns() > 0 or any(a.connected and a.retransmits for a in self.attempts)
 
     def lost_syns(self) -> int:
         """SYNs without effect before the handshake that was completed first."""
@@ -228,7 +233,9 @@ class TcpTask:
             return Step.END, now
         return Step.WAIT, min(until, again)
 
-    def _seek_answer(self, now: float, connected_at: float) -> tuple[Step, float]:
+    def _seek_answer(
+        self, now: float, connected_at: float, persistence: Persistence
+    ) -> tuple[Step, float]:
         tried = [a for a in self.attempts if a.began_at >= connected_at or a.connected]
         asking = [a for a in tried if a.stage is not Stage.ENDED]
         if any(a.fault is not None and _is_conclusive(a.fault) for a in tried):
@@ -237,7 +244,7 @@ class TcpTask:
         room = len(tried) < TRIES_AFTER_CONNECT and not self.once
         if now >= until or not (room or asking):
             return Step.END, now
-        if not room:
+        if not room or (asking and not persistence.asks_again):
             return Step.WAIT, until
         if asking:
             again = self.last_began_at + _SILENT_INTERVAL

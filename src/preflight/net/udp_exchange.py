@@ -16,7 +16,6 @@ from preflight.net.classify import Fault, classify
 from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import (
     FIRST_BYTES,
-    SINGLE_PATIENCE,
     PortResult,
     check_answer,
     own_address,
@@ -80,13 +79,13 @@ class UdpExchange:
         self._run_id = run_id
         self._key = key
         self._once = once
-        self._patience = SINGLE_PATIENCE if once else patience
+        self._patience = patience
         self._sent: dict[bytes, _Datagram] = {}
         self._answered = 0
         self._answer: Answer | None = None
         self._faults: list[Fault] = []
         self._limit: Fault | None = None
-        self._foreign = b""
+        self._foreign: bytes | None = None
         self._refused_at: float | None = None
         self._last_sent_at = 0.0
         self._local_address = ""
@@ -168,10 +167,10 @@ class UdpExchange:
             result.set_answer(self._answer)
             times = [d.rtt for d in counted if d.rtt is not None]
             result.rtt_ms = statistics.median(times) * 1000
-        elif self._faults or self._foreign:
+        elif self._faults or self._foreign is not None:
             result.attempts = len(sent)
             result.set_fault(self._faults[0] if self._faults else _FOREIGN)
-            result.first_bytes = self._foreign.hex()
+            result.first_bytes = (self._foreign or b"").hex()
         elif self._limit is not None and not sent:
             result.set_fault(self._limit)
         elif cut and now - self.began_at < self._patience:
@@ -193,8 +192,8 @@ class UdpExchange:
         until = self.began_at + self._patience
         if not self._sent:
             return Step.SEND, now
-        ended = bool(self._answered or self._faults or self._foreign) or now >= until
-        return (Step.END if ended else Step.WAIT), until
+        heard = self._answered or self._faults or self._foreign is not None
+        return (Step.END if heard or now >= until else Step.WAIT), until
 
     def _step_by_answers(self, now: float) -> tuple[Step, float]:
         sent = len(self._sent)
@@ -253,7 +252,8 @@ class UdpExchange:
     def _note_data(self, data: bytes, now: float) -> None:
         found = self._read(data)
         if found is None:
-            self._foreign = self._foreign or data[:FIRST_BYTES]
+            if self._foreign is None:
+                self._foreign = data[:FIRST_BYTES]
             if self._refused_at is None:
                 self._refused_at = now
             return

@@ -4,12 +4,13 @@ import select
 from collections.abc import Iterator
 
 from preflight.model.observation import Failure, Operation
+from preflight.model.plan import SLOW_PATIENCE
 from preflight.net.classify import Fault
 from preflight.net.polling import Polling
 from preflight.net.prober import (
-    SINGLE_PATIENCE,
     Report,
     Work,
+    patience_of,
     plain_address,
     skipped,
     socket_address,
@@ -56,7 +57,7 @@ class UdpProber:
         loop = self._loop
         deadline = loop.now + self._work.share.deadline
         if self._work.once:
-            deadline = max(deadline, loop.now + SINGLE_PATIENCE + _GRACE)
+            deadline = max(deadline, loop.now + SLOW_PATIENCE + _GRACE)
         while (self._open or not self._all_begun) and not loop.stopped:
             if loop.now >= deadline:
                 self._cut()
@@ -102,10 +103,10 @@ class UdpProber:
 
     def _new_exchange(self, index: int, port: int) -> UdpExchange:
         work = self._work
-        asked = plain_address(work.orders[index].probe.address)
-        exchange = UdpExchange(
-            asked, port, work.run_id, work.key, work.share.patience, once=work.once
-        )
+        order = work.orders[index]
+        asked = plain_address(order.probe.address)
+        patience = patience_of(order, work)
+        exchange = UdpExchange(asked, port, work.run_id, work.key, patience, once=work.once)
         exchange.began_at = self._loop.now
         self._open[exchange] = index
         return exchange

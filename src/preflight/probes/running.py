@@ -6,7 +6,6 @@ asyncio's streams; everything else of the agent lives in the event loop.
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,12 +15,13 @@ import msgspec
 
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Outcome
-from preflight.model.plan import SECOND_LOOK_INTERVAL, ProbeOrder
+from preflight.model.plan import ProbeOrder
 from preflight.net.pacing import Pace
-from preflight.net.prober import PortResult, Prober, Work, skipped
+from preflight.net.prober import PortResult, Prober, Report, Work, skipped
 from preflight.ports import count_ports, each_port
 from preflight.probes.grouping import group_results
 from preflight.probes.kind import ProbeContext, ProbeKind
+from preflight.probes.lane import Lane
 
 OnOutcomes: TypeAlias = Callable[[tuple[Outcome, ...]], None]
 OnFinished: TypeAlias = Callable[[int], None]
@@ -124,30 +124,39 @@ class Runner:
                     if order.probe.protocol == protocol and not order.second_look
                 }
                 if chosen:
-                    group.create_task(self._run_kind(kind, chosen))
+                    report = self._report_by(tuple(chosen))
+                    group.create_task(self._run_kind(kind, tuple(chosen.values()), report))
+
+    def _report_by(self, indexes: Sequence[int]) -> Report:
+        """For a prober that knows its orders by their place only."""
+        return lambda place, result: self._collector.add(indexes[place], result)
 
     async def _look_again(self) -> None:
         """All lanes side by side."""
         async with asyncio.TaskGroup() as group:
             for turns in self._lanes():
-                group.create_task(self._look_along(turns))
+                lane = Lane(
+                    turns,
+                    self._look_at,
+                    self._collector.add,
+                    deadline=self._context.share.deadline,
+                    slow=any(self._orders[index].slow for index, _ in turns),
+                )
+                group.create_task(lane.run())
 
-    async def _look_along(self, turns: Sequence[tuple[int, int]]) -> None:
-        """One lane: its ports in turn, as slowly as one host sends ICMP errors.
-
-        The first has to wait as well: the last SYNs of the first pass took what there was.
-        """
-        began = time.monotonic()
-        for turn, (index, port) in enumerate(turns, start=1):
-            due = turn * SECOND_LOOK_INTERVAL
-            if due > self._context.share.deadline:
-                self._collector.add(index, skipped(port))
-                continue
-            await asyncio.sleep(max(0.0, began + due - time.monotonic()))
-            order = self._orders[index]
-            probe = msgspec.structs.replace(order.probe, ports=((port, port),))
-            single = msgspec.structs.replace(order, probe=probe)
-            await self._run_kind(self._kinds[probe.protocol], {index: single}, once=True)
+    async def _look_at(self, index: int, port: int) -> PortResult:
+        """One port of an order, tried once."""
+        order = self._orders[index]
+        probe = msgspec.structs.replace(order.probe, ports=((port, port),))
+        single = msgspec.structs.replace(order, probe=probe)
+        found: list[PortResult] = []
+        await self._run_kind(
+            self._kinds[probe.protocol],
+            (single,),
+            lambda _, result: found.append(result),
+            once=True,
+        )
+        return found[0] if found else skipped(port)
 
     def _lanes(self) -> list[list[tuple[int, int]]]:
         """(Index, port), by lane: the first port of each second look, then the second of each."""
@@ -161,21 +170,18 @@ class Runner:
         return [[(index, port) for _, index, port in sorted(lane)] for lane in lanes.values()]
 
     async def _run_kind(
-        self, kind: ProbeKind, chosen: Mapping[int, ProbeOrder], *, once: bool = False
+        self, kind: ProbeKind, orders: Sequence[ProbeOrder], report: Report, *, once: bool = False
     ) -> None:
-        """One prober in one thread, for these orders by their index."""
-        indexes = tuple(chosen)
+        """One prober in one thread."""
         work = Work(
-            orders=tuple(chosen.values()),
+            orders=tuple(orders),
             run_id=self._context.run_id,
             key=self._context.key,
             share=self._context.share,
             pace=self._pace,
             once=once,
         )
-        collector = self._collector
-        prober = kind(work, lambda place, result: collector.add(indexes[place], result))
-        await _run_in_thread(prober)
+        await _run_in_thread(kind(work, report))
 
 
 async def _run_in_thread(prober: Prober) -> None:

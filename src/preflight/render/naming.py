@@ -3,11 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from preflight.diagnosis.naming import name_both, name_set
 from preflight.model.report import Report
-from preflight.render.words import count_role, listed
-
-_FEW = 3
-_MANY = 8
 
 Pair = tuple[str, str]
 """A source and a destination."""
@@ -42,39 +39,12 @@ class Names:
 
         `but` is left out of the count: "2 other workers", where the third is the destination.
         """
-        left = set(names)
-        rest = [name for name in self.nodes if name not in but]
-        if len(left) > 2 and left == set(rest):
-            return f"{'the other' if but else 'all'} {len(rest)} nodes"
-        parts: list[str] = []
-        for role, members in sorted(self.roles.items(), key=lambda item: -len(item[1])):
-            others = [name for name in members if name not in but]
-            if len(others) > 1 and left.issuperset(others):
-                adjective = "other " if len(others) < len(members) else ""
-                parts.append(count_role(len(others), adjective + role))
-                left.difference_update(others)
-            elif part := _most_of(role, members, left):
-                parts.append(part)
-                left.difference_update(members)
-        return listed(parts + self.ordered(left))
+        return name_set(self.ordered(set(names)), self.nodes, self.roles, but)
 
     def both(self, box: Box) -> str:
         """`"2 workers → db1"`, `"3 control-plane nodes → each other"`."""
-        if box.sources == box.destinations and len(box.sources) > 1:
-            return f"{self.of(box.sources)} → each other"
-        only_source = box.sources if len(box.sources) == 1 else ()
-        only_destination = box.destinations if len(box.destinations) == 1 else ()
-        sources = self.of(box.sources, only_destination)
-        return f"{sources} → {self.of(box.destinations, only_source)}"
-
-
-def _most_of(role: str, members: list[str], names: set[str]) -> str:
-    """`"33 of 34 workers (not w7)"`, where few of many are left out; else nothing."""
-    missing = [name for name in members if name not in names]
-    if not 0 < len(missing) <= _FEW or len(members) < _MANY:
-        return ""
-    found = len(members) - len(missing)
-    return f"{found} of {count_role(len(members), role)} (not {listed(missing, last='or')})"
+        ends = (self.ordered(box.sources), self.ordered(box.destinations))
+        return " → ".join(name_both(*ends, self.nodes, self.roles))
 
 
 def boxes(pairs: Iterable[Pair]) -> list[Box]:

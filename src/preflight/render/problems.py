@@ -2,10 +2,13 @@
 
 from typing import Literal, NamedTuple, TypeAlias
 
+from preflight.diagnosis.naming import listed
+from preflight.diagnosis.notes import INTERRUPTED
+from preflight.model.observation import Reason
 from preflight.model.report import Cause, FlowRecord, Report, Verdict, Where
 from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.naming import Box, Names, boxes
-from preflight.render.words import CAUSES, WHERES, count, listed, ports_text
+from preflight.render.words import CAUSES, WHERES, count, ports_text
 
 Section: TypeAlias = Literal["error", "warning", "untested"]
 
@@ -28,6 +31,7 @@ class Problem(NamedTuple):
     notes: tuple[str, ...]
     flows: int
     """How many (source, destination, protocol, family, port) it explains."""
+    records: tuple[FlowRecord, ...] = ()
 
 
 class Symptom(NamedTuple):
@@ -52,6 +56,7 @@ def find_problems(report: Report) -> list[Problem]:
     absent = {agent.node for agent in report.agents if agent.state != "ready"}
     without_agent: dict[str, list[FlowRecord]] = {name: [] for name in names.ordered(absent)}
     symptoms: dict[Symptom, list[FlowRecord]] = {}
+    cut_short: list[FlowRecord] = []
     for record in report.flows:
         mark = mark_of(record)
         if mark is Mark.PASSED:
@@ -59,9 +64,12 @@ def find_problems(report: Report) -> list[Problem]:
         culprit = _missing_agent(record, absent) if record.ok is None else None
         if culprit is not None:
             without_agent[culprit].append(record)
+        elif record.cause is Cause.SKIPPED and record.detail.startswith(INTERRUPTED):
+            cut_short.append(record)
         else:
             symptoms.setdefault(_symptom(record, mark), []).append(record)
-    found = _agent_problems(report, names, without_agent)
+    found = _interruption(cut_short)
+    found += _agent_problems(report, names, without_agent)
     describe = _Describer(report, names)
     for symptom in sorted(symptoms, key=lambda one: _SECTIONS.index(one.section)):
         found.extend(describe.problems(symptom, symptoms))
@@ -94,23 +102,38 @@ def _symptom(record: FlowRecord, mark: Mark) -> Symptom:
     )
 
 
+def _interruption(records: list[FlowRecord]) -> list[Problem]:
+    """One problem for everything that the run's interruption left untested."""
+    if not records:
+        return []
+    flows = count_flows(records)
+    headline = f"{count(flows, 'flow')} not tested: the run was interrupted"
+    return [Problem("untested", Mark.UNTESTED, headline, (), flows, tuple(records))]
+
+
 def _agent_problems(
     report: Report, names: Names, without_agent: dict[str, list[FlowRecord]]
 ) -> list[Problem]:
     """One problem for all agents that are missing in the same way."""
     alike: dict[tuple[str, str], list[str]] = {}
+    details: dict[str, str] = {}
     for agent in report.agents:
-        if agent.node in without_agent:
-            alike.setdefault((agent.state, agent.detail), []).append(agent.node)
+        not_called = report.interrupted and agent.reason is Reason.NOT_CALLED
+        if agent.node in without_agent and not not_called:
+            # Each says since when the other run holds it: that is one and the same run.
+            same = agent.reason if agent.reason is Reason.HELD else agent.detail
+            alike.setdefault((agent.state, same), []).append(agent.node)
+            details[agent.node] = agent.detail
     found = []
-    for (state, detail), nodes in alike.items():
+    for (state, _), nodes in alike.items():
+        detail = details[nodes[0]]
         records = [record for node in nodes for record in without_agent[node]]
         flows = count_flows(records)
         these = "it" if len(nodes) == 1 else "them"
         headline = f"{names.of(nodes)}: {_AGENT_STATES[state]}"
         headline += f"; {count(flows, 'flow')} from and to {these} not tested" if flows else ""
         notes = (detail,) if detail else ()
-        found.append(Problem("untested", Mark.UNTESTED, headline, notes, flows))
+        found.append(Problem("untested", Mark.UNTESTED, headline, notes, flows, tuple(records)))
     return found
 
 
@@ -194,7 +217,8 @@ class _Describer:
         ports = listed(list(dict.fromkeys(map(self._asked, records))), _MOST_ITEMS)
         headline = f"{who} {ports} {_said(symptom, records)}"
         notes = [*_explained(symptom, records), *self._why(records)]
-        return Problem(symptom.section, symptom.mark, headline, tuple(notes), count_flows(records))
+        flows = count_flows(records)
+        return Problem(symptom.section, symptom.mark, headline, tuple(notes), flows, tuple(records))
 
     def _why(self, records: list[FlowRecord]) -> list[str]:
         """What the flows are for: rules that give the same reason share a line."""

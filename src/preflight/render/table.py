@@ -11,11 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from preflight.diagnosis.naming import listed
 from preflight.model.report import Finding, Report
 from preflight.render.marks import MEANINGS, SIGNS, Mark, count_flows, mark_of
 from preflight.render.matrix import Matrix, make_matrix
 from preflight.render.problems import Problem, Section, find_problems
-from preflight.render.words import PHASES, count, listed, seconds
+from preflight.render.words import PHASES, count, seconds
 
 STYLES = {
     Mark.PASSED: "green",
@@ -54,7 +55,7 @@ def render_table(report: Report, console: Console) -> None:
     parts: list[RenderableType] = [page.summary(report), *page.matrix(matrix)]
     for section in _TITLES:
         parts.extend(page.section(section, [one for one in problems if one.section == section]))
-    parts.extend(page.findings(report))
+    parts.extend(page.findings(report, problems))
     parts.append(page.legend(matrix, problems))
     console.print(Group(*parts), highlight=False)
 
@@ -120,6 +121,9 @@ class _Page:
             words = f"NOT KNOWN{cut}: nothing failed, but {untested}"
             return self.text(words, "bold magenta")
         also = f", {warned:,} with a warning" if warned else ""
+        connected = count_flows(flow for flow in report.flows if flow.proof == "connection")
+        # Another program holds the port: it may be the service, or be in the service's way.
+        also += f", {connected:,} by connection only" if connected else ""
         return self.text(f"OK{cut}: every required flow works{also}", "bold green")
 
     def matrix(self, matrix: Matrix) -> list[RenderableType]:
@@ -189,11 +193,11 @@ class _Page:
             parts.append(self.text(words))
         return parts
 
-    def findings(self, report: Report) -> list[RenderableType]:
-        """What else was noticed, and what to do: each fix once, numbered."""
+    def findings(self, report: Report, problems: list[Problem]) -> list[RenderableType]:
+        """What else was noticed, and what to do: each fix once, in the order of the problems."""
         fixes: dict[str, list[Finding]] = {}
         noticed: list[Finding] = []
-        for finding in sorted(report.findings, key=lambda one: _SEVERITIES.index(one.severity)):
+        for finding in _in_order(report, problems):
             if finding.fix:
                 fixes.setdefault(finding.fix, []).append(finding)
             elif not _shown_above(report, finding):
@@ -212,7 +216,7 @@ class _Page:
     def _words(self, report: Report, finding: Finding) -> list[Text]:
         """Its title; and its detail, unless the problem above has said as much."""
         said = _shown_above(report, finding) or not finding.detail
-        title = self.text(finding.title, "bold")
+        title = self.text(finding.title.replace(" -> ", " → "), "bold")
         return [title] if said else [title, self.text(finding.detail, "dim")]
 
     def legend(self, matrix: Matrix, problems: list[Problem]) -> RenderableType:
@@ -251,6 +255,20 @@ def _short(number: int) -> str:
     if number < 1_000:
         return str(number)
     return f"{number / 1000:.1f}k" if number < 9_950 else f"{number / 1000:.0f}k"
+
+
+def _in_order(report: Report, problems: list[Problem]) -> list[Finding]:
+    """What was interrupted is run again first; then by severity, and as the problems stand."""
+    places = {
+        id(record): place for place, problem in enumerate(problems) for record in problem.records
+    }
+
+    def rank(finding: Finding) -> tuple[bool, int, int]:
+        shown = [places.get(id(report.flows[flow]), len(problems)) for flow in finding.flows]
+        place = min(shown, default=len(problems))
+        return finding.code != "interrupted", _SEVERITIES.index(finding.severity), place
+
+    return sorted(report.findings, key=rank)
 
 
 def _shown_above(report: Report, finding: Finding) -> bool:

@@ -55,18 +55,11 @@ PHASES: dict[str, str] = {
 """What a phase of the run does; a name that is not here is shown as it is."""
 
 _MOST_RANGES = 6
-_DOERS = ("er", "or", "ent")
 
 
 def count(number: int, noun: str) -> str:
     """`"1 flow"`, `"2,768 flows"`."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def count_role(number: int, role: str) -> str:
-    """`"2 workers"`, `"3 control-plane nodes"`: a role that names a doer takes a plural."""
-    noun = role if role.endswith(_DOERS) else f"{role} node"
-    return count(number, noun)
 
 
 def ports_text(ports: str, protocol: str) -> str:
@@ -77,13 +70,6 @@ def ports_text(ports: str, protocol: str) -> str:
     shown, hidden = ranges[: _MOST_RANGES - 1], len(ranges) - _MOST_RANGES + 1
     total = count(count_ports(parse_ports(ports)), "port")
     return f"{', '.join(shown)} and {hidden} more ranges/{protocol} ({total})"
-
-
-def listed(names: list[str], most: int = 6, last: str = "and") -> str:
-    """`"a, b and c"`, and `"a, b and 7 more"` where there are more than `most`."""
-    if len(names) > most:
-        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
-    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def seconds(milliseconds: float) -> str:

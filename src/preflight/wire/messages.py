@@ -24,6 +24,7 @@ from preflight.model.observation import (
     Facts,
     ListenerState,
     Outcome,
+    Reason,
     Sighting,
 )
 from preflight.model.plan import Listen, ProbeOrder, Share
@@ -66,6 +67,7 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
     wire_version: int
     version: str
     detail: str
+    reason: Reason = Reason.OTHER
 
 
 class Hold(Struct, frozen=True, kw_only=True, tag=True):

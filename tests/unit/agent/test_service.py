@@ -15,7 +15,7 @@ from preflight.agent.lease import Lease, Pulse
 from preflight.agent.listeners import Listeners
 from preflight.agent.service import Agent
 from preflight.errors import LimitError
-from preflight.model.observation import ListenerState
+from preflight.model.observation import ListenerState, Reason
 from preflight.model.plan import Listen, Probe, ProbeOrder, Share
 from preflight.net.conversation import (
     ConversationEnded,
@@ -161,6 +161,7 @@ async def test_a_second_coordinator_is_told_who_holds_the_lease(call: Call) -> N
     second = await call(GREET)
     refused = await expect(second, Refused)
     assert refused.detail.startswith(f"run {RUN[:8]} of root@jump (pid 4711) holds this agent")
+    assert refused.reason is Reason.HELD
     await expect_end(second)
     await first.send(Beat())
     await expect(first, Beat)
@@ -171,22 +172,27 @@ async def test_a_second_coordinator_is_told_who_holds_the_lease(call: Call) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "words", "reason"),
     [
-        ({"wire_version": WIRE_VERSION + 1}, "install the same version on both"),
-        ({"run_id": "not hexadecimal"}, "can't read the coordinator's greeting"),
-        ({"run_id": "abcd"}, "can't read the coordinator's greeting"),
-        ({"addresses": ("m1.example",)}, "can't read the coordinator's greeting"),
-        ({"node": "n" * 300}, "can't read the coordinator's greeting"),
-        ({"addresses": (HOST, "192.0.2.1")}, "192.0.2.1 is not an address of this machine"),
+        ({"wire_version": WIRE_VERSION + 1}, "install the same version on both", Reason.VERSION),
+        ({"run_id": "not hexadecimal"}, "can't read the coordinator's greeting", Reason.VERSION),
+        ({"run_id": "abcd"}, "can't read the coordinator's greeting", Reason.VERSION),
+        ({"addresses": ("m1.example",)}, "can't read the coordinator's greeting", Reason.VERSION),
+        ({"node": "n" * 300}, "can't read the coordinator's greeting", Reason.VERSION),
+        (
+            {"addresses": (HOST, "192.0.2.1")},
+            "192.0.2.1 is not an address of this machine",
+            Reason.NOT_ITS_ADDRESS,
+        ),
     ],
 )
 async def test_greetings_that_are_refused(
-    call: Call, change: dict[str, object], words: str
+    call: Call, change: dict[str, object], words: str, reason: Reason
 ) -> None:
     fields = {name: getattr(GREET, name) for name in GREET.__struct_fields__}
     refused = await expect(await call(Greet(**{**fields, **change})), Refused)
     assert words in refused.detail
+    assert refused.reason is reason
     # It cost the agent nothing.
     await expect(await call(GREET), Welcome)
 
@@ -205,6 +211,7 @@ async def test_bytes_that_are_no_message_are_answered_with_a_sentence(agent: Age
     streams[1].write(b"\0\0\0\4nope")
     refused = await expect(ours, Refused)
     assert "install the same version on both" in refused.detail
+    assert refused.reason is Reason.VERSION
     await conversing
     await theirs.close()
     await ours.close()
@@ -310,7 +317,9 @@ async def test_too_few_descriptors_is_a_refusal(
     coordinator = await call(GREET)
     await expect(coordinator, Welcome)
     await coordinator.send(HOLD)
-    assert (await expect(coordinator, Refused)).detail == "holding 9 ports needs 300 open files"
+    refused = await expect(coordinator, Refused)
+    assert refused.detail == "holding 9 ports needs 300 open files"
+    assert refused.reason is Reason.DESCRIPTORS
     await expect_end(coordinator)
 
 

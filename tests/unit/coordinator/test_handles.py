@@ -7,7 +7,7 @@ import pytest
 
 from preflight.coordinator import handles
 from preflight.coordinator.handles import AgentHandle
-from preflight.model.observation import Confirmation, Facts, Failure, Outcome
+from preflight.model.observation import Confirmation, Facts, Failure, Outcome, Reason
 from preflight.model.plan import PlannedNode, Share
 from preflight.net.control import DialFailed
 from preflight.net.conversation import AgentEnd, CoordinatorEnd, conversation_in_process
@@ -134,19 +134,22 @@ async def test_a_clock_three_years_off_is_measured_and_no_obstacle(call: Call) -
 async def test_a_refusal_is_told_in_the_agents_words(call: Call) -> None:
     async def script(agent: AgentEnd) -> None:
         await agent.receive()
-        await agent.send(Refused(wire_version=9, version="9.0", detail="run x holds this agent"))
+        said = "run x holds this agent"
+        await agent.send(Refused(wire_version=9, version="9.0", detail=said, reason=Reason.HELD))
 
     handle = await call(script)
     assert handle.observation.state == "refused"
     assert handle.observation.detail == "run x holds this agent"
     assert handle.observation.version == "9.0"
+    assert handle.observation.reason is Reason.HELD
 
 
 async def test_another_conversation_is_refused(call: Call) -> None:
     async def script(agent: AgentEnd) -> None:
         await welcome(agent, version=WIRE_VERSION + 1)
 
-    assert (await call(script)).observation.state == "refused"
+    observation = (await call(script)).observation
+    assert (observation.state, observation.reason) == ("refused", Reason.VERSION)
 
 
 async def test_a_closed_door_is_refused(call: Call) -> None:
@@ -157,6 +160,7 @@ async def test_a_closed_door_is_refused(call: Call) -> None:
     handle = await call(script)
     assert handle.observation.state == "refused"
     assert "another key" in handle.observation.detail
+    assert handle.observation.reason is Reason.KEY
 
 
 async def test_silence_is_unreachable(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,14 +172,19 @@ async def test_silence_is_unreachable(call: Call, monkeypatch: pytest.MonkeyPatc
     assert (await call(script)).observation.state == "unreachable"
 
 
+def test_an_agent_that_was_never_called_is_not_blamed() -> None:
+    assert AgentHandle(NODE).observation.reason is Reason.NOT_CALLED
+
+
 async def test_nobody_there_keeps_the_reason() -> None:
     async def dial(_node: PlannedNode, _patience: float) -> CoordinatorEnd:
-        raise DialFailed("unreachable", "connection to 10.0.0.1:1 was refused")
+        raise DialFailed("unreachable", "connection to 10.0.0.1:1 was refused", Reason.NO_HOST)
 
     handle = AgentHandle(NODE)
     await handle.greet(dial, "0" * 32, "me", 0.5)
     assert handle.observation.state == "unreachable"
     assert "was refused" in handle.observation.detail
+    assert handle.observation.reason is Reason.NO_HOST
     await handle.hold((), 0.1)
     assert await handle.ask((), 0.1) is None
 

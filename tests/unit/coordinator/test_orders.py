@@ -1,4 +1,6 @@
-from preflight.coordinator.orders import first_orders, second_orders, share_out
+import pytest
+
+from preflight.coordinator.orders import SAMPLE, first_orders, second_orders, share_out
 from preflight.model.observation import (
     AgentObservation,
     AgentState,
@@ -8,7 +10,14 @@ from preflight.model.observation import (
     ListenerStatus,
     Outcome,
 )
-from preflight.model.plan import SECOND_LOOK_INTERVAL, Limits, Plan, PlannedNode, Probe
+from preflight.model.plan import (
+    SECOND_LOOK_INTERVAL,
+    Limits,
+    Plan,
+    PlannedNode,
+    Probe,
+    ProbeOrder,
+)
 from preflight.ports import Ranges, count_ports
 
 RANGE: Ranges = ((30000, 32767),)
@@ -118,11 +127,36 @@ def test_bounds_are_shared_by_work_and_nobody_gets_nothing() -> None:
     small = probe(1, "w3", "w2", "10.0.0.2", ((6443, 6443),))
     orders = first_orders(plan(TO_W2, small), agents())
     shares = share_out(Limits(rate=1000), orders)
-    rates = [share.rate for share in shares.values() if share.rate is not None]
-    assert sum(rates) <= 1001
-    assert rates[0] > 990
+    rates = {source: share.rate or 0.0 for source, share in shares.items()}
+    assert rates["w1"] > 990
+    assert rates["w3"] == 50
     assert shares["w3"].max_half_open >= 64
     assert share_out(Limits(rate=None), orders)["w1"].rate is None
+
+
+def many_sources(small: int, flows: int) -> dict[str, tuple[ProbeOrder, ...]]:
+    """One source of all NodePorts of ten nodes, and others with so many flows."""
+    ranges = [probe(n, "big", "w2", f"10.0.1.{n}", RANGE) for n in range(10)]
+    few = probe(10, "w3", "w2", "10.0.0.2", ((1, flows),))
+    orders = {"big": tuple(ProbeOrder(probe=one) for one in ranges)}
+    return orders | {f"s{n}": (ProbeOrder(probe=few),) for n in range(small)}
+
+
+@pytest.mark.parametrize("small", [1, 7, 49, 499])
+def test_floors_leave_the_runs_bounds_about_as_they_are(small: int) -> None:
+    limits = Limits()
+    shares = share_out(limits, many_sources(small, 20)).values()
+    assert limits.rate is not None
+    assert sum(share.rate or 0.0 for share in shares) <= limits.rate * 1.1
+    least = 64 * len(shares)
+    assert sum(share.max_half_open for share in shares) <= limits.max_half_open + least
+
+
+def test_flows_of_a_small_source_are_not_bounded_away_by_anothers_range() -> None:
+    shares = share_out(Limits(), many_sources(7, 300))
+    assert shares["s0"].max_half_open >= 300
+    assert (shares["s0"].rate or 0.0) * 4.0 >= 200
+    assert sum(share.max_half_open for share in shares.values()) <= Limits().max_half_open
 
 
 def icmp(number: int, ports: Ranges) -> Outcome:
@@ -149,6 +183,47 @@ def test_silence_beside_icmp_is_looked_at_again_in_a_sample() -> None:
     assert first.second_look
     assert second.second_look
     assert first.lane == second.lane == "10.0.0.254"
+
+
+def test_silent_ports_that_fit_into_their_lane_are_all_looked_at() -> None:
+    other = probe(1, "w1", "w3", "10.0.0.3", ((7000, 7004),))
+    outcomes = [icmp(0, ((30000, 30005),)), silent(0, ((30006, 30011),)), silent(1, other.ports)]
+    first, second = second_orders(plan(TO_W2, other), outcomes, 12.5)["w1"]
+    assert {first.probe.ports, second.probe.ports} == {((30006, 30011),), other.ports}
+    first, second = second_orders(plan(TO_W2, other), outcomes, 11.5)["w1"]
+    assert count_ports(first.probe.ports) == count_ports(second.probe.ports) == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "slow"),
+    [
+        ("10.0.0.2", Icmp(4, 3, 1, "10.0.0.254"), True),
+        ("fd00::2", Icmp(6, 1, 3, "fd00::fe"), True),
+        ("10.0.0.2", Icmp(4, 3, 13, "10.0.0.254"), False),
+        ("fd00::2", Icmp(6, 1, 1, "fd00::fe"), False),
+    ],
+)
+def test_a_router_that_first_looks_for_the_host_is_waited_for(
+    address: str,
+    error: Icmp,
+    slow: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    asked = probe(0, "w1", "w2", address, RANGE)
+    refused = Outcome(probe=0, ports=((30000, 30000),), failure=Failure.ICMP, icmp=error)
+    outcomes = [refused, silent(0, ((30001, 30008),))]
+    ((order,),) = second_orders(plan(asked), outcomes, 12.5).values()
+    assert order.slow is slow
+    assert count_ports(order.probe.ports) == (SAMPLE if slow else 8)
+
+
+def test_behind_a_slow_router_addresses_of_which_nothing_was_heard_go_first() -> None:
+    other = probe(1, "w1", "w3", "10.0.0.3", ((6443, 6443),))
+    gone = Outcome(
+        probe=0, ports=((30000, 30000),), failure=Failure.ICMP, icmp=Icmp(4, 3, 1, "10.0.0.254")
+    )
+    outcomes = [gone, silent(0, ((30001, 32767),)), silent(1, other.ports)]
+    orders = second_orders(plan(TO_W2, other), outcomes, 12.5)["w1"]
+    assert [order.probe.id for order in orders] == [1, 0]
 
 
 def test_the_second_look_keeps_to_its_bound() -> None:

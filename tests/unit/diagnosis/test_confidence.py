@@ -199,3 +199,33 @@ def test_path_mtu_concerns_the_flow_with_that_port() -> None:
 
     assert found["a6443"].cause is Cause.PATH_MTU
     assert found["b30000-30099"].verdict is Verdict.OPEN
+
+
+def test_what_a_stopped_agent_left_unanswered_excuses_no_silence() -> None:
+    world = pair("6443", rule="a").flow("m1", "w1", "8472", "udp", rule="b")
+    world.silent("w1", "m1", "6443")
+    world.proven("m1", "w1", "8472", protocol="udp", attempts=24, answered=1)
+    world.agent("w1", "lost")
+
+    found = records(world)
+
+    assert (found["a6443"].verdict, found["a6443"].cause) == (Verdict.BLOCKED, Cause.NO_ANSWER)
+    assert (found["b8472"].verdict, found["b8472"].loss) == (Verdict.OPEN, None)
+
+
+def test_what_a_listener_dropped_by_its_own_limits_is_no_loss() -> None:
+    world = pair("8472", "udp").dropped("m1", "8472", "udp")
+    world.proven("w1", "m1", "8472", protocol="udp", attempts=24, answered=20)
+
+    found = records(world)["rule8472"]
+
+    assert (found.verdict, found.loss) == (Verdict.OPEN, None)
+
+
+def test_retransmissions_towards_a_stopped_agent_are_no_loss() -> None:
+    world = pair("30000-30099").agent("m1", confirmation=None)
+    world.proven("w1", "m1", "30000-30099", retransmits=90)
+
+    found = records(world)["rule30000-30099"]
+
+    assert (found.verdict, found.loss) == (Verdict.OPEN, None)

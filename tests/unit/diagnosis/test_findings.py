@@ -1,9 +1,12 @@
 """What a report tells people: codes, lines that stand for many records, and what to do."""
 
+import pytest
+from msgspec import structs
+
 from preflight.diagnosis import diagnose, exit_code
 from preflight.model.observation import Facts, Failure, Icmp, ListenerState
 from preflight.model.report import Finding
-from tests.scenarios.world import World, pair
+from tests.scenarios.world import World, behind_vip, pair
 
 
 def findings(world: World) -> list[Finding]:
@@ -36,7 +39,7 @@ def test_one_cause_is_one_line() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title == "2 worker nodes -> db1 25080/tcp blocked: reset"
+    assert found.title == "2 workers -> db1 25080/tcp blocked: reset"
     assert found.flows == (0, 1)
     assert "w1 (10.0.2.1), w2 (10.0.2.2)" in found.fix
 
@@ -48,7 +51,7 @@ def test_sources_and_destinations_that_make_a_whole_block_are_one_line() -> None
             world.flow(source, destination, "25080").silent(source, destination, "25080")
 
     title = only(world, "blocked").title
-    assert title == "2 worker nodes -> 2 mongodb nodes 25080/tcp blocked: no answer"
+    assert title == "2 workers -> 2 mongodb nodes 25080/tcp blocked: no-answer"
 
 
 def test_full_mesh_is_one_line() -> None:
@@ -59,7 +62,7 @@ def test_full_mesh_is_one_line() -> None:
                 world.flow(source, destination, "10250").silent(source, destination, "10250")
 
     title = only(world, "blocked").title
-    assert title == "3 worker nodes -> 3 worker nodes 10250/tcp blocked: no answer"
+    assert title == "3 workers -> each other 10250/tcp blocked: no-answer"
 
 
 def test_ragged_pairs_are_told_by_destination() -> None:
@@ -70,8 +73,8 @@ def test_ragged_pairs_are_told_by_destination() -> None:
     titles = [finding.title for finding in findings(world)]
 
     assert titles == [
-        "2 worker nodes -> db1 25080/tcp blocked: no answer",
-        "w1 -> db2 25080/tcp blocked: no answer",
+        "2 workers -> db1 25080/tcp blocked: no-answer",
+        "w1 -> db2 25080/tcp blocked: no-answer",
     ]
 
 
@@ -82,7 +85,7 @@ def test_mixed_roles_are_nodes_and_long_lists_are_cut() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title.startswith("9 nodes -> w9")
+    assert found.title.startswith("8 other workers and db1 -> w9")
     assert "and 3 more" in found.fix
 
 
@@ -94,7 +97,7 @@ def test_each_end_that_refuses_by_itself_shares_the_line() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title == "w1 -> 2 mongodb nodes 25080/tcp blocked: ICMP admin prohibited"
+    assert found.title == "w1 -> 2 mongodb nodes 25080/tcp blocked: icmp-admin-prohibited"
     assert "the machine's own firewall" in found.fix
 
 
@@ -103,7 +106,7 @@ def test_refusing_router_is_named() -> None:
 
     found = only(world, "blocked")
 
-    assert found.title.endswith("ICMP admin prohibited, by 10.0.2.1")
+    assert found.title.endswith("icmp-admin-prohibited, by 10.0.2.1")
     assert "network team" in found.fix
 
 
@@ -143,7 +146,7 @@ def test_ready_agent_that_did_not_confirm_is_told_of() -> None:
 def test_wrong_node_is_named() -> None:
     world = pair().node("m2", "10.0.1.12").proven("w1", "m1", "6443", answered_by="m2")
 
-    assert only(world, "intercepted").title == "w1 -> m1 6443/tcp intercepted: wrong node (m2)"
+    assert only(world, "intercepted").title == "w1 -> m1 6443/tcp intercepted: wrong-node (m2)"
 
 
 def test_held_port_names_its_owner_and_its_flows() -> None:
@@ -244,3 +247,50 @@ def test_listeners_of_an_agent_are_summed_up() -> None:
     listeners = diagnose(world.plan(), world.observations()).agents[1].listeners
 
     assert [(one.ports, one.state) for one in listeners] == [("6443-6444", "listening")]
+
+
+def test_interruption_comes_before_everything() -> None:
+    world = pair("2379,6443").silent("w1", "m1", "6443")
+    world.interrupted = True
+
+    assert [one.code for one in findings(world)] == ["interrupted", "blocked"]
+
+
+@pytest.mark.parametrize(
+    ("local", "told"), [("127.0.0.1", []), ("192.168.7.4", ["other-source-address"])]
+)
+def test_leaving_for_a_loopback_address_is_no_choice_of_routes(local: str, told: list[str]) -> None:
+    world = World().node("a", "127.0.0.2").node("b", "127.0.0.3").flow("a", "b", "6443")
+    world.proven("a", "b", "6443", local_address=local, observed_source=local)
+
+    assert [one.code for one in findings(world)] == told
+
+
+def test_port_that_is_held_at_a_vips_address_names_it_and_has_the_vips_flows() -> None:
+    world = behind_vip("m1", "m2").occupied("m1", "6443", owner="haproxy", owner_listens=True)
+    (_, state) = world.holders.pop()
+    world.holders.append(("m1", structs.replace(state, address="10.0.1.10")))
+    world.outcome("w1", "api", "6443", Failure.CONNECTED_ONLY)
+
+    found = only(world, "port-occupied")
+
+    assert found.title == "m1 (10.0.1.10) 6443/tcp held by haproxy"
+    assert found.flows == (0,)
+
+
+def test_port_that_is_held_on_all_addresses_of_a_node_names_none() -> None:
+    world = World().node("w1", "10.0.2.11").node("m1", "10.0.1.11", "fd00::11")
+    world.flow("w1", "m1", "6443").occupied("m1", "6443", owner="nginx", owner_listens=True)
+    (_, state) = world.holders[0]
+    world.holders.append(("m1", structs.replace(state, address="fd00::11")))
+
+    assert only(world, "port-occupied").title == "m1 6443/tcp held by nginx"
+
+
+def test_vip_with_a_backend_of_which_nothing_is_known_is_not_called_unsteady() -> None:
+    world = behind_vip("m1", "m2").proven("w1", "api", "6443", answered_by="m1")
+    world.silent("w1", "api", "6443")
+
+    assert [one.code for one in findings(world)] == ["vip-unsteady"]
+    world.agent("m2", "lost")
+    assert "vip-unsteady" not in [one.code for one in findings(world)]

@@ -4,6 +4,7 @@ import pytest
 from msgspec import structs
 
 from preflight.diagnosis import diagnose
+from preflight.model.cluster import Protocol
 from preflight.model.observation import (
     AgentObservation,
     Attempt,
@@ -363,3 +364,19 @@ def test_occupied_listener_of_another_address_says_nothing() -> None:
     world.holders.append(("m1", state))
 
     assert verdict(world) == (Verdict.OPEN, None)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "attempts", "said"),
+    [
+        ("tcp", 1, "in 4 s (1 attempt)"),
+        ("tcp", 3, "in 4 s or more (3 attempts)"),
+        ("udp", 12, "in 4 s (12 datagrams)"),
+    ],
+)
+def test_how_long_silence_was_waited_for(protocol: Protocol, attempts: int, said: str) -> None:
+    """Fresh SYNs follow where packets are lost, and each is waited for."""
+    world = pair("6443", protocol)
+    world.silent("w1", "m1", "6443", protocol=protocol, attempts=attempts)
+
+    assert said in only_record(world).detail

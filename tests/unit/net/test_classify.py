@@ -103,8 +103,32 @@ def test_icmpv6_of_others(code: int) -> None:
 def test_the_senders_address_decides(
     queued: list[QueuedError], own: str, asked: str, failure: Failure
 ) -> None:
-    found = classify(errno.EHOSTUNREACH, queued, operation=Operation.CONNECT, own=own, asked=asked)
+    found = classify(
+        errno.EHOSTUNREACH,
+        queued,
+        operation=Operation.CONNECT,
+        own=own,
+        asked=asked,
+        in_vain=lambda address: address == asked,
+    )
     assert found.failure is failure
+    assert found.icmp is not None
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_own_firewall_that_speaks_like_a_dead_neighbour_denies(family: int) -> None:
+    queued = icmp4(1, OWN, errno.EHOSTUNREACH)
+    if family == 6:
+        queued = icmp6(3, OWN6, errno.EHOSTUNREACH)
+    found = classify(
+        errno.EHOSTUNREACH,
+        queued,
+        operation=Operation.CONNECT,
+        own=OWN if family == 4 else OWN6,
+        asked=ASKED if family == 4 else ASKED6,
+        in_vain=lambda _: False,
+    )
+    assert found.failure is Failure.SEND_DENIED
     assert found.icmp is not None
 
 

@@ -1,6 +1,8 @@
 """The control connection over real TLS on loopback: who gets in, and what the others are told."""
 
 import asyncio
+import errno
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from preflight.errors import PreflightError
+from preflight.model.observation import Reason
 from preflight.net import control
 from preflight.net.control import ControlListener, DialFailed, dial_agent
 from preflight.net.conversation import AgentEnd, ConversationEnded
@@ -67,7 +70,7 @@ async def test_an_agent_of_another_cluster_is_refused(
     async with listening(agent_context(other)) as port:
         with pytest.raises(DialFailed, match="does not have this cluster's key") as failed:
             await dial_agent(HOST, port, coordinator_context(keys[0]), 2.0)
-        assert failed.value.state == "refused"
+        assert (failed.value.state, failed.value.reason) == ("refused", Reason.KEY)
 
 
 async def test_an_agents_key_commands_nobody(keys: tuple[CoordinatorKey, AgentKey]) -> None:
@@ -89,13 +92,32 @@ async def test_what_is_no_agent(keys: tuple[CoordinatorKey, AgentKey]) -> None:
         port = plain.sockets[0].getsockname()[1]
         with pytest.raises(DialFailed, match="no preflight agent") as failed:
             await dial_agent(HOST, port, coordinator_context(keys[0]), 2.0)
-        assert failed.value.state == "refused"
+        assert (failed.value.state, failed.value.reason) == ("refused", Reason.NOT_AN_AGENT)
 
 
 async def test_nobody_there_says_what_to_do(keys: tuple[CoordinatorKey, AgentKey]) -> None:
     with pytest.raises(DialFailed, match="preflight serve") as failed:
         await dial_agent(HOST, 1, coordinator_context(keys[0]), 0.2)
     assert failed.value.state == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(errno.EHOSTUNREACH, Reason.NO_HOST), (errno.ENETUNREACH, Reason.OTHER)],
+)
+async def test_an_address_that_nothing_leads_to(
+    keys: tuple[CoordinatorKey, AgentKey],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    reason: Reason,
+) -> None:
+    async def unreachable(*_: object, **__: object) -> None:
+        raise OSError(code, "Connect call failed")
+
+    monkeypatch.setattr(asyncio, "open_connection", unreachable)
+    with pytest.raises(DialFailed, match=os.strerror(code)) as failed:
+        await dial_agent(HOST, 1, coordinator_context(keys[0]), 0.05)
+    assert (failed.value.state, failed.value.reason) == ("unreachable", reason)
 
 
 async def test_silence_ends_with_the_patience(keys: tuple[CoordinatorKey, AgentKey]) -> None:

@@ -6,9 +6,9 @@ from preflight.model.observation import Failure, Operation
 from preflight.model.plan import Probe, ProbeOrder, Share
 from preflight.net.classify import Fault
 from preflight.net.pacing import Pace
-from preflight.net.prober import PortResult
+from preflight.net.prober import PortResult, Work
 from preflight.net.tcp_attempt import Stage, TcpAttempt
-from preflight.net.tcp_destination import FEW_SILENT, MOST_SYNS, Destination
+from preflight.net.tcp_destination import FEW_SILENT, FEW_STALLED, MOST_SYNS, Destination
 from preflight.net.tcp_task import Persistence, Step, TcpTask
 
 PATIENCE = 4.0
@@ -90,7 +90,7 @@ def test_under_loss_silence_lasts_up_to_six_seconds_and_twelve_syns() -> None:
 
 
 def test_one_look_is_one_syn() -> None:
-    assert Clockwork(EAGER, once=True).run() == [0.9]
+    assert Clockwork(EAGER, once=True).run() == [PATIENCE]
 
 
 @pytest.mark.parametrize("failure", [Failure.RESET, Failure.ICMP, Failure.NO_ROUTE])
@@ -149,6 +149,17 @@ def test_a_handshake_by_the_second_socket_counts_as_loss() -> None:
     assert clockwork.task.needed_second_try()
 
 
+def test_an_answer_on_another_connection_is_no_loss_unless_a_syn_was_lost() -> None:
+    clockwork = Clockwork(PATIENT)
+    clockwork.connect(clockwork.task.attempts[0])
+    clockwork.now += 1.0
+    second = clockwork.begin()
+    clockwork.connect(second)
+    assert not clockwork.task.needed_second_try()
+    second.retransmits = 1
+    assert clockwork.task.needed_second_try()
+
+
 def test_a_slow_answer_to_the_first_socket_is_no_loss() -> None:
     clockwork = Clockwork(EAGER)
     clockwork.now += 0.35
@@ -175,7 +186,9 @@ def make_destination(count: int = 2_768) -> Destination:
         answerers=("m1",),
     )
     share = Share(rate=None, max_half_open=100, patience=4.0, deadline=8.0, full_size=8_192)
-    return Destination(0, ProbeOrder(probe=probe), share, once=False)
+    order = ProbeOrder(probe=probe)
+    work = Work(orders=(order,), run_id=b"", key=b"", share=share, pace=Pace(None))
+    return Destination(0, order, work)
 
 
 def note_handshakes(destination: Destination, lost_each: int, count: int) -> None:
@@ -224,3 +237,20 @@ def test_the_pace_allows_a_small_burst_and_then_its_rate() -> None:
 def test_no_rate_is_no_limit() -> None:
     pace = Pace(None)
     assert {pace.take(START) for _ in range(1_000)} == {0.0}
+
+
+def test_many_connections_that_stand_still_are_not_made_again() -> None:
+    clockwork = Clockwork(Persistence(0, PATIENCE, asks_again=False))
+    clockwork.connect(clockwork.task.attempts[0])
+    assert clockwork.run() == [PATIENCE]
+
+
+def test_connections_are_made_again_where_few_stand_still_or_packets_are_lost() -> None:
+    destination = make_destination()
+    note_handshakes(destination, 0, 100)
+    destination.stalled = FEW_STALLED
+    assert destination.persistence().asks_again
+    destination.stalled += 1
+    assert not destination.persistence().asks_again
+    note_handshakes(destination, 1, 10)
+    assert destination.persistence().asks_again

@@ -1,10 +1,12 @@
 import asyncio
+import socket
 from contextlib import AsyncExitStack, closing
 
 import pytest
 
 from preflight.model.observation import Failure, Icmp, Operation
 from preflight.model.plan import ProbeOrder
+from preflight.net.limits import raise_descriptor_limit
 from preflight.ports import count_ports, each_port, from_ports
 from preflight.wire.challenge import SMALL_SIZE
 from tests.unit.probes.answering_side import (
@@ -112,7 +114,7 @@ async def test_the_second_connection_may_still_prove_the_port() -> None:
     async with tcp_listener(answering(silent_connections=1)) as port:
         seen = await probe_one(make_order("tcp", port), share(patience=3.0))
     assert seen.failure is None
-    assert (seen.attempts, seen.answered, seen.retransmits) == (2, 1, 1)
+    assert (seen.attempts, seen.answered, seen.retransmits) == (2, 1, 0)
 
 
 async def test_a_closed_port_is_reset_at_once() -> None:
@@ -254,6 +256,19 @@ async def test_a_silent_port_cut_short_by_the_deadline_is_skipped_not_silent() -
     assert seen.attempts > 0
 
 
+async def test_a_listener_that_stands_still_keeps_the_window_from_nobody() -> None:
+    raise_descriptor_limit()
+    # The kernel completes the handshakes; nobody ever accepts.
+    stalled = [socket.create_server((ADDRESS, 0), backlog=8) for _ in range(900)]
+    try:
+        ports = [one.getsockname()[1] for one in stalled]
+        outcomes, _ = await probe([make_order("tcp", *ports)], share(patience=0.6, deadline=2.0))
+    finally:
+        for one in stalled:
+            one.close()
+    assert {outcome.failure for outcome in outcomes} == {Failure.SILENT_AFTER_CONNECT}
+
+
 async def test_unanswered_syns_are_bounded() -> None:
     with closing(FullBacklog()) as first, closing(FullBacklog()) as second:
         closed = free_port()
@@ -264,6 +279,22 @@ async def test_unanswered_syns_are_bounded() -> None:
     assert by_failure[Failure.RESET].probe == 2
     assert by_failure[Failure.NO_ANSWER].attempts == 1
     assert count_ports(by_failure[Failure.SKIPPED].ports) == 1
+
+
+async def test_ports_that_were_never_tried_have_the_pace_before_retries() -> None:
+    async with AsyncExitStack() as stack:
+        silent = [stack.enter_context(closing(FullBacklog())).port for _ in range(3)]
+        orders = [
+            make_order("tcp", *silent),
+            make_order("tcp", *range(40_001, 40_026), id=2),
+        ]
+        outcomes, _ = await probe(orders, share(rate=12.0, patience=2.0))
+    assert {(o.probe, o.failure) for o in outcomes} == {
+        (1, Failure.NO_ANSWER),
+        (2, Failure.RESET),
+    }
+    # Of 28 first tries in 2.3 s, each eighth lets one further SYN pass.
+    assert 3 < sum(o.attempts for o in outcomes if o.probe == 1) <= 3 + 3
 
 
 async def test_a_second_look_tries_once_and_is_marked() -> None:

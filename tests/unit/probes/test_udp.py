@@ -80,6 +80,20 @@ async def test_an_answer_to_another_challenge_is_foreign() -> None:
     assert seen.first_bytes.startswith("f19e5046")
 
 
+@pytest.mark.parametrize("look", ["first", "second"])
+async def test_an_empty_datagram_is_a_foreign_answer(look: str) -> None:
+    # asyncio's own transport of this Python sends no empty datagram.
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as answering:
+        answering.bind((ADDRESS, 0))
+        loop = asyncio.get_running_loop()
+        loop.add_reader(answering, lambda: answering.sendto(b"", answering.recvfrom(SMALL_SIZE)[1]))
+        probed = make_probe("udp", answering.getsockname()[1])
+        order = ProbeOrder(probe=probed, second_look=look == "second")
+        seen = await probe_one(order, share(patience=60.0, deadline=60.0))
+        loop.remove_reader(answering)
+    assert (seen.failure, seen.first_bytes) == (Failure.FOREIGN_ANSWER, "")
+
+
 async def test_one_valid_answer_outweighs_foreign_ones() -> None:
     answers = 0
 

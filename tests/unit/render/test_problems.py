@@ -1,3 +1,6 @@
+from msgspec import structs
+
+from preflight.model.observation import Reason
 from preflight.model.report import Cause, Evidence, FlowRecord, Report, Verdict, Where
 from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.problems import Problem, find_problems
@@ -110,6 +113,35 @@ def test_agents_missing_in_the_same_way_share_a_line() -> None:
             ("has another key",),
             0,
         )
+    ]
+
+
+def test_agents_that_one_run_holds_share_a_line() -> None:
+    nodes = sizes(3, 2)
+    agents = [
+        structs.replace(
+            agent(name, role, "refused", f"held since 08:00:0{place}"), reason=Reason.HELD
+        )
+        for place, (name, role) in enumerate(nodes.items())
+    ]
+    assert headlines(report([], agents)) == ["all 8 nodes: agent refuses to take part"]
+
+
+def test_what_an_interruption_left_untested_is_one_line() -> None:
+    nodes = sizes(3, 2)
+    agents = [agent(name, role) for name, role in nodes.items()]
+    agents[0] = structs.replace(
+        agent("m1", "control-plane", "unreachable"), reason=Reason.NOT_CALLED
+    )
+    left = {"verdict": Verdict.UNTESTED, "ok": None, "cause": Cause.SKIPPED}
+    flows = [
+        change(flow("m1", "m2", "tcp", "2379-2380", "etcd"), {**left, "detail": "interrupted: a"}),
+        change(flow("w1", "m2", "tcp", "6443", "api"), {**left, "detail": "interrupted: b"}),
+        change(flow("w2", "m2", "tcp", "6443", "api"), {**left, "detail": "out of descriptors"}),
+    ]
+    assert headlines(report(flows, agents, interrupted=True)) == [
+        "3 flows not tested: the run was interrupted",
+        "w2 → m2 6443/tcp untested: skipped",
     ]
 
 

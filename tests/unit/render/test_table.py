@@ -120,10 +120,39 @@ def test_fixes_are_numbered_by_severity_and_given_once() -> None:
     )
     text = drawn(twice, 200)
     assert text.count("Start it there:") == 1
-    assert text.index("1. the agent of m3 was not reached") < text.index("and of m9")
-    assert text.index("and of m9") < text.index("Start it there:") < text.index("2. 2 workers")
+    assert text.index("3. the agent of m3 was not reached") < text.index("and of m9")
+    assert text.index("and of m9") < text.index("Start it there:") < text.index("4. the clock")
     assert "4. the clock of w1 is 3 years behind" in text
     assert "certificates made by kubeadm would not be valid there yet" in text
+
+
+def test_steps_stand_in_the_order_of_the_problems_and_in_their_words() -> None:
+    whole = mixed()
+    text = drawn(msgspec.structs.replace(whole, findings=whole.findings[::-1]), 200)
+    for headline in (
+        "2 workers → db1 25080/tcp blocked: reset",
+        "ops → 2 workers 30080/tcp blocked: icmp-admin-prohibited",
+    ):
+        assert text.count(headline) == 2
+    assert text.index("1. 2 workers → db1") < text.index("2. ops → 2 workers 30080/tcp")
+    assert "->" not in text
+
+
+def test_to_run_an_interrupted_run_again_is_the_first_step() -> None:
+    again = Finding(code="interrupted", severity="warning", title="cut", fix="Run again.")
+    whole = mixed()
+    findings = (*whole.findings, again)
+    text = drawn(msgspec.structs.replace(whole, interrupted=True, findings=findings), 200)
+    assert "1. cut Run again. 2. 2 workers" in words(text)
+
+
+def test_flows_that_are_open_by_connection_only_are_counted() -> None:
+    nodes = sizes(3, 2)
+    flows = [flow(*one) for one in asked(nodes)]
+    flows[0] = change(flows[0], {"proof": "connection"})
+    agents = [agent(name, role) for name, role in nodes.items()]
+    text = drawn(report(flows, agents))
+    assert "OK: every required flow works, 1 by connection only\n" in text
 
 
 def test_a_finding_that_a_line_has_told_is_not_told_again() -> None:

@@ -1,5 +1,6 @@
+from preflight.diagnosis.naming import count_role, listed
 from preflight.model.report import Cause, Where
-from preflight.render.words import CAUSES, WHERES, count, count_role, listed, ports_text
+from preflight.render.words import CAUSES, WHERES, count, ports_text
 
 
 def test_every_cause_and_where_has_its_own_words() -> None:

@@ -1,0 +1,81 @@
+"""How a rule says what it found: judgements, made of what the case has in common with them."""
+
+from preflight.diagnosis.confidence import attempts_per_port, loss_explains
+from preflight.diagnosis.joining import Seen
+from preflight.diagnosis.judgement import Case, Judgement
+from preflight.model.observation import Icmp
+from preflight.model.report import Cause, Verdict, Where
+
+
+def untested(
+    cause: Cause, note: str, *, owner: str | None = None, icmp: Icmp | None = None
+) -> Judgement:
+    """We could not look; `note` says why."""
+    return Judgement(
+        verdict=Verdict.UNTESTED,
+        cause=cause,
+        note=note,
+        owner=owner,
+        icmp=icmp,
+        reported_by=icmp.sender if icmp is not None else None,
+        held=False,
+    )
+
+
+def too_lossy() -> Judgement:
+    """Untested: silence is what loss alone would give."""
+    return untested(Cause.LOSS, "so many packets are lost there that silence proves nothing")
+
+
+def blocked(
+    cause: Cause,
+    case: Case,
+    *,
+    where: Where = Where.UNKNOWN,
+    possible: tuple[Where, ...] = (),
+    icmp: Icmp | None = None,
+    seen: bool | None = None,
+) -> Judgement:
+    """It does not work, and the evidence says so."""
+    return Judgement(
+        verdict=Verdict.BLOCKED,
+        cause=cause,
+        where=where,
+        where_possible=possible,
+        icmp=icmp,
+        reported_by=icmp.sender if icmp is not None else None,
+        owner=case.cell.end.owner if not case.cell.end.held else None,
+        seen=seen,
+        held=case.cell.end.held,
+    )
+
+
+def intercepted(
+    cause: Cause, case: Case, *, answered_by: str | None = None, note: str = ""
+) -> Judgement:
+    """Somebody else answered."""
+    return Judgement(
+        verdict=Verdict.INTERCEPTED,
+        cause=cause,
+        answered_by=answered_by,
+        seen=was_seen(case),
+        held=case.cell.end.held,
+        note=note,
+    )
+
+
+def was_seen(case: Case) -> bool | None:
+    """Whether the destination saw anything of the attempts; None: not known."""
+    return None if case.cell.seen is None else case.cell.seen >= Seen.CONNECTION
+
+
+def loss_may_explain(case: Case) -> bool:
+    """Whether these ports may be open, and were unlucky."""
+    silent = [o for o in case.cell.outcomes if o.failure is not None]
+    return loss_explains(
+        case.scene.loss,
+        case.scene.probe.protocol,
+        case.scene.silent,
+        sum(map(attempts_per_port, silent)),
+        case.scene.plan.limits.patience,
+    )
