@@ -165,7 +165,9 @@ class MemoryAgent:
                 )
             )
             finished += sum(last - first + 1 for first, last in order.probe.ports)
-            replies += [Results(outcomes=tuple(outcomes)), Progress(finished=finished)]
+            replies.append(Results(outcomes=tuple(outcomes)))
+            # Told at once, as agents do: sixty of them on one slow processor are not silent.
+            await self._conversation.send(Progress(finished=finished))
             await asyncio.sleep(0)  # the others' turn
         return (*replies, Done())
 

@@ -23,8 +23,9 @@ Tell: TypeAlias = Callable[[int, PortResult], None]
 class Lane:
     """Tries each port once, and tells what became of it.
 
-    A sender may need twice the usual quiet before each error. So when a try at the usual pace
-    stays silent, that port is tried again after the longer quiet, and the lane goes on slowly.
+    A sender may need twice the usual quiet before each error. Two errors in a row at the usual
+    pace show that it does not. Until then a port that stays silent is tried again after the
+    longer quiet, and an error that only this brings makes the lane slow.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Lane:
         self._waiting = deque(turns)
         self._look = look
         self._tell = tell
-        self._interval = SLOW_SECOND_LOOK_INTERVAL if slow else SECOND_LOOK_INTERVAL
+        self._slow = slow
+        self._heard_in_a_row = 0
+        self._again: Turn | None = None
         self._latest = deadline - (SLOW_PATIENCE - SINGLE_PATIENCE if slow else 0.0)
 
     async def run(self) -> None:
@@ -46,27 +49,47 @@ class Lane:
         running: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
             while self._waiting or running:
-                left = began + last + self._interval - time.monotonic()
-                if not self._waiting:
+                due = last + self._quiet
+                late = due > self._latest
+                left = began + due - time.monotonic()
+                settled = self._again is None
+                if running and (not self._waiting or (late and not settled)):
                     _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                elif last + self._interval > self._latest:
+                elif late:
                     self._skip_waiting()
+                elif running and left > 0:
+                    # A try that ends meanwhile may ask for more quiet, or for less.
+                    _, running = await asyncio.wait(
+                        running, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                    )
                 elif left > 0:
-                    # A try that ends meanwhile may make the lane slower.
                     await asyncio.sleep(left)
                 else:
-                    last = max(last + self._interval, time.monotonic() - began)
-                    index, port = self._waiting.popleft()
-                    running.add(group.create_task(self._try(index, port)))
+                    last = max(due, time.monotonic() - began)
+                    running.add(group.create_task(self._try(*self._waiting.popleft())))
+
+    @property
+    def _quiet(self) -> float:
+        """Seconds between the last try and the next."""
+        hasty = not self._slow and self._again is None
+        return SECOND_LOOK_INTERVAL if hasty else SLOW_SECOND_LOOK_INTERVAL
 
     async def _try(self, index: int, port: int) -> None:
-        usual = self._interval < SLOW_SECOND_LOOK_INTERVAL
+        turn = (index, port)
+        unhurried = self._slow or self._again == turn
         result = await self._look(index, port)
-        if usual and result.failure is Failure.NO_ANSWER:
-            self._interval = SLOW_SECOND_LOOK_INTERVAL
-            self._waiting.appendleft((index, port))
-        else:
-            self._tell(index, result)
+        heard = result.failure is Failure.ICMP
+        if heard and unhurried:
+            self._slow = True
+        elif heard:
+            self._heard_in_a_row += 1
+        elif result.failure is Failure.NO_ANSWER and not unhurried and self._heard_in_a_row < 2:
+            self._heard_in_a_row = 0
+            self._again = turn
+            self._waiting.appendleft(turn)
+            return
+        self._again = None
+        self._tell(index, result)
 
     def _skip_waiting(self) -> None:
         for index, port in self._waiting:

@@ -74,7 +74,6 @@ class Hold(Struct, frozen=True, kw_only=True, tag=True):
     """Bind these ports, and answer challenges of this run on them."""
 
     listens: tuple[Listen, ...]
-    nodes: tuple[str, ...] = ()
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True):

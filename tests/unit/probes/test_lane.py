@@ -64,11 +64,28 @@ async def test_a_sender_that_needs_more_quiet_gets_it_and_no_port_is_called_sile
     assert [port for port, _ in router.tried] == [1, 2, 2, 3]
 
 
-async def test_a_dropped_port_is_silent_after_a_second_try_and_the_rest_after_one() -> None:
+async def test_a_dropped_port_gets_a_second_try_while_the_sender_may_be_slow() -> None:
     router = Router(USUAL, 1, 2)
     await router.walk(1, 2, 3)
     assert router.told == [(1, Failure.NO_ANSWER), (2, Failure.NO_ANSWER), (3, Failure.ICMP)]
-    assert [port for port, _ in router.tried] == [1, 1, 2, 3]
+    assert [port for port, _ in router.tried] == [1, 1, 2, 2, 3]
+
+
+async def test_after_two_errors_at_the_usual_pace_silence_is_silence() -> None:
+    router = Router(USUAL, 3, 4)
+    await router.walk(1, 2, 3, 4, 5)
+    silent = [(3, Failure.NO_ANSWER), (4, Failure.NO_ANSWER)]
+    assert router.told == [(1, Failure.ICMP), (2, Failure.ICMP), *silent, (5, Failure.ICMP)]
+    assert [port for port, _ in router.tried] == [1, 2, 3, 4, 5]
+
+
+async def test_dropped_ports_do_not_make_a_lane_slow() -> None:
+    router = Router(USUAL, 1)
+    await router.walk(1, 2, 3)
+    times = [when for _, when in router.tried]
+    assert times[1] - times[0] >= SLOW * 0.9
+    assert times[2] - times[1] < SLOW * 0.9
+    assert times[3] - times[2] < SLOW * 0.9
 
 
 async def test_what_the_deadline_leaves_is_skipped_a_hasty_silence_with_it() -> None:
