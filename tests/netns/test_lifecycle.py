@@ -139,9 +139,12 @@ def test_a_second_ctrl_c_quits_at_once(cluster: Cluster) -> None:
     assert diagnose(cluster)["interrupted"] is True
 
 
-def test_sigterm_is_as_ctrl_c(cluster: Cluster) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_are_as_ctrl_c(cluster: Cluster, number: signal.Signals) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored under nohup
     check = begin(cluster)
-    check.terminate()
+    signal.signal(signal.SIGHUP, before)
+    check.send_signal(number)
     assert cluster.finish(check).exit_code == 130
     assert not any(held(cluster, name) for name in cluster.agents)
 

@@ -82,8 +82,16 @@ def test_a_whole_file(tmp_path: Path) -> None:
 
 
 def test_a_role_that_no_node_has_is_a_warning(tmp_path: Path) -> None:
-    (warning,) = load(tmp_path, CLUSTER).warnings
+    warning, *_ = load(tmp_path, CLUSTER).warnings
     assert warning.startswith("no node has the role elasticsearch: rules elasticsearch, ")
+
+
+def test_a_node_behind_nat_that_is_controlled_elsewhere_is_a_warning(tmp_path: Path) -> None:
+    *_, warning = load(tmp_path, CLUSTER).warnings
+    assert warning.startswith("w1 has nat = true, and its agent is reached at 10.9.0.11: ")
+    here = CLUSTER.replace('control = "10.9.0.11:2222"', 'control = "10.0.2.11:2222"')
+    assert here != CLUSTER
+    assert not any("nat = true" in one for one in load(tmp_path, here).warnings)
 
 
 def test_profiles_as_a_list_and_as_a_path_beside_the_file(tmp_path: Path) -> None:

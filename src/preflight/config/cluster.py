@@ -65,7 +65,7 @@ def load_cluster(
         nodes=nodes,
         vips=vips,
         key_file=key_file,
-        warnings=_roles_without_nodes(nodes, profile),
+        warnings=(*_roles_without_nodes(nodes, profile), *_translated_elsewhere(nodes)),
     ), profile
 
 
@@ -265,3 +265,14 @@ def _roles_without_nodes(nodes: tuple[Node, ...], profile: Profile) -> tuple[str
         + " not checked for it"
         for role, rules in needed.items()
     )
+
+
+def _translated_elsewhere(nodes: tuple[Node, ...]) -> Iterable[str]:
+    """A node behind NAT holds its ports where the control connection arrives (DESIGN 7)."""
+    for node in nodes:
+        if node.nat and node.control_host not in node.addresses:
+            yield (
+                f"{node.name} has nat = true, and its agent is reached at {node.control_host}: it "
+                f"holds its ports on the address where that connection arrives, which may not be "
+                f"the one that {listing(node.addresses)} is translated to"
+            )

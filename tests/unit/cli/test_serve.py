@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +21,36 @@ def key(tmp_path: Path) -> Path:
     return tmp_path / "cluster.agent.key"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """What is started gets SIGHUP as from a terminal, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(key: Path, number: signal.Signals) -> None:
     with serving(key, "--control", f"{A}:17001") as agent:
         agent.send_signal(number)
         stdout, stderr = agent.communicate(timeout=5)
     assert (agent.returncode, stdout) == (0, "")
     assert stderr.endswith("INFO stopping\n")
+
+
+def test_nohup_keeps_it(key: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with serving(key, "--control", f"{A}:17003") as agent:
+            agent.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                agent.wait(timeout=1)
+            agent.terminate()
+            agent.communicate(timeout=5)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert agent.returncode == 0
 
 
 def test_a_connection_in_its_handshake_does_not_keep_it(key: Path) -> None:
