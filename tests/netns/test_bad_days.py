@@ -195,9 +195,9 @@ def test_nobody_can_check(lab: Lab, cluster: Cluster) -> None:
             copy.write_bytes((cluster.folder / name).read_bytes())
             os.chown(copy, 65534, 65534)
             copy.chmod(0o600)
-        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         # Nobody may not write the file in which a measured process leaves its coverage.
-        nobody += ["env", "--unset=COVERAGE_PROCESS_CONFIG", "--unset=COVERAGE_PROCESS_START"]
+        nobody = ["env", "--unset=COVERAGE_PROCESS_CONFIG", "--unset=COVERAGE_PROCESS_START"]
+        nobody += ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         check = ["check", "--cluster", str(folder / "cluster.toml"), "--format", "json"]
         argv = [*nobody, sys.executable, "-m", "preflight", *check]
         done = lab.run("ops", argv, check=False)

@@ -121,4 +121,5 @@ def test_eight_nodes_with_everything_dropped_end_in_time(tmp_path: Path) -> None
     }
     assert {flow.ok for flow in checked.all_flows if not flow.required} == {True}
     assert {flow.ok for flow in checked.all_flows if flow.required} == {False}
+    print(f"{took:.1f} s")  # noqa: T201 - for whoever runs this with -s
     assert took < 12

@@ -1,6 +1,7 @@
 """Flows -> plan: who listens where, who probes what, and within which bounds."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 
 from msgspec import structs
@@ -31,6 +32,8 @@ MISSED_BACKEND = 0.001
 goes to a random one."""
 SLACK = 2.0
 """Seconds: for the agents to begin, and for the last answers to come back."""
+SLOW_SOURCE = 1_000.0
+"""New connections a second that an agent manages on a slow or busy machine."""
 _EXAMPLES = 3
 
 
@@ -185,8 +188,12 @@ def _plan_listens(
 
 def _fit_deadline(probes: Iterable[Probe], limits: Limits) -> float:
     """Seconds in which the first pass can end even if every port is silent."""
-    begun = sum(count_ports(probe.ports) * probe.connections for probe in probes)
-    sending = begun / limits.rate if limits.rate else 0.0
+    begun = Counter[str]()
+    for probe in probes:
+        begun[probe.source] += count_ports(probe.ports) * probe.connections
+    sending = max(begun.values(), default=0) / SLOW_SOURCE
+    if limits.rate:
+        sending = max(sending, begun.total() / limits.rate)
     return max(limits.deadline, math.ceil((sending + limits.patience + SLACK) * 10) / 10)
 
 
