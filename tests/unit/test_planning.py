@@ -327,8 +327,8 @@ def test_counting() -> None:
         ("a1", "10.0.0.1", 10888),
         ("b1", "10.0.0.3", 10888),
     ]
-    # every TCP attempt, a UDP port, second looks of 3 probes (3 + 1 + 1), 5 s of two dials
-    assert counted.state_entries == 12 * 103 + 1 + 5 + 10
+    # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1), 5 s of two dials
+    assert counted.state_entries == 12 * 103 + 1 + 6 + 10
     assert counted.seconds == 17.0
 
 

@@ -27,7 +27,7 @@ from preflight.ports import (
 )
 
 SAMPLE = 3
-"""Silent ports of a probe that are looked at again where there are too many to look at all."""
+"""Silent ports of a flow that are looked at again where there are too many to look at all."""
 _HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 """Families, types and codes that a router sends after it has looked for a host in vain."""
 SMALLEST_HALF_OPEN = 64
@@ -126,7 +126,7 @@ def second_orders(
 
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
     so silence beside ICMP may be the same refusal. Such ports are tried again: all, or a few of
-    each probe, first of those that saw ICMP themselves. Each sender has a limit of its own, and
+    each flow, first of probes that saw ICMP themselves. Each sender has a limit of its own, and
     so a lane; `bound` is in seconds.
     """
     probes = {probe.id: probe for probe in plan.probes}
@@ -141,28 +141,50 @@ def second_orders(
             heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
             if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
                 slow.add((probes[outcome.probe].source, icmp.sender))
-    lanes: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number in sorted(silent, key=lambda one: (one not in heard, count_ports(silent[one]), one)):
+    lanes: dict[tuple[str, str], list[tuple[int, Ranges]]] = defaultdict(list)
+    for number, ports in sorted(
+        _by_flow(plan, silent), key=lambda part: (part[0] not in heard, count_ports(part[1]), part)
+    ):
         sender = _likely_sender(probes[number], probes, heard, plan)
         if sender is not None:
-            lanes[probes[number].source, sender].append(number)
+            lanes[probes[number].source, sender].append((number, ports))
     orders: dict[str, list[ProbeOrder]] = defaultdict(list)
-    for (source, sender), numbers in lanes.items():
+    for (source, sender), parts in lanes.items():
         is_slow = (source, sender) in slow
         if is_slow:
             # Where one port of an address is known to lead nowhere, so are the others.
-            numbers.sort(key=heard.__contains__)
-        for number, ports in _chosen([(one, silent[one]) for one in numbers], bound, slow=is_slow):
+            parts.sort(key=lambda part: part[0] in heard)
+        for number, ports in _chosen(parts, bound, slow=is_slow):
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
             order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
             orders[source].append(order)
     return {source: tuple(ours) for source, ours in orders.items()}
 
 
+def _by_flow(plan: Plan, silent: Mapping[int, Ranges]) -> Iterator[tuple[int, Ranges]]:
+    """The silent ports of each flow, by the probe's number; each port of a probe once.
+
+    A firewall's rule is made for a flow: what is true of some of its ports is likely true of
+    the others, and says nothing about those of the next flow.
+    """
+    numbers = {
+        (probe.source, probe.destination, probe.address, probe.protocol): probe.id
+        for probe in plan.probes
+    }
+    left = dict(silent)
+    for flow in plan.flows:
+        key = (flow.source, flow.destination, flow.destination_address, flow.protocol)
+        number = numbers.get(key, -1)
+        ports = intersect(flow.ports, left.get(number, ()))
+        if ports:
+            left[number] = subtract(left[number], ports)
+            yield number, ports
+
+
 def _chosen(
     silent: Sequence[tuple[int, Ranges]], bound: float, *, slow: bool
 ) -> Iterator[tuple[int, Ranges]]:
-    """The ports of one lane, by probe: all silent ones where there is time for all."""
+    """The ports of one lane, by flow: all silent ones where there is time for all."""
     room = int(bound / SECOND_LOOK_INTERVAL)
     if slow:
         room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from preflight.model.plan import Plan
+from preflight.model.plan import SECOND_LOOK_INTERVAL, Plan
 from preflight.ports import count_ports
 
 MOST_ATTEMPTS = 12
@@ -11,9 +11,6 @@ FEWEST_DATAGRAMS = 4
 """Challenges that an answering UDP port gets."""
 MOST_DATAGRAMS = 24
 """Challenges that a UDP port gets at most, when answers are missing."""
-
-MOST_SECOND_LOOKS = 3
-"""Silent ports of a probe that are tried once more, where ICMP errors may have been unsaid."""
 
 
 class ControlConnection(Struct, frozen=True, kw_only=True):
@@ -60,9 +57,11 @@ def count(plan: Plan) -> PlanCount:
     )
     # Every retry of a silent port is one more unanswered SYN, and those are bounded.
     most_connections = min(MOST_ATTEMPTS * connections, connections + limits.max_half_open)
-    # In the second look a probe tries a few ports again. A UDP port is asked from one socket,
-    # so it is one entry. The control port is dialled once a second while an agent is waited for.
-    second_look = sum(min(MOST_SECOND_LOOKS, count_ports(probe.ports)) for probe in plan.probes)
+    # In the second look a few ports of each flow are tried again. A UDP port is asked from one
+    # socket, so it is one entry. The control port is dialled once a second while an agent is
+    # waited for.
+    most_looks = int(limits.second_look / SECOND_LOOK_INTERVAL)
+    second_look = sum(min(most_looks, count_ports(flow.ports)) for flow in plan.flows)
     dials = len(control) * max(1, int(limits.greet))
     return PlanCount(
         flows=ports["tcp"] + ports["udp"],

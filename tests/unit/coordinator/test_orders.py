@@ -1,4 +1,5 @@
 import pytest
+from msgspec import structs
 
 from preflight.coordinator.orders import SAMPLE, first_orders, second_orders, share_out
 from preflight.model.observation import (
@@ -12,6 +13,7 @@ from preflight.model.observation import (
 )
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
+    Flow,
     Limits,
     Plan,
     PlannedNode,
@@ -44,6 +46,19 @@ def probe(
     )
 
 
+def flow(asked: Probe, ports: Ranges | None = None) -> Flow:
+    return Flow(
+        rule="nodeports",
+        source=asked.source,
+        destination=asked.destination,
+        protocol=asked.protocol,
+        family=6 if ":" in asked.address else 4,
+        source_address="10.0.0.1",
+        destination_address=asked.address,
+        ports=ports or asked.ports,
+    )
+
+
 def plan(*probes: Probe) -> Plan:
     return Plan(
         run_id="0" * 32,
@@ -52,7 +67,7 @@ def plan(*probes: Probe) -> Plan:
         nodes=(node("w1", "10.0.0.1"), node("w2", "10.0.0.2"), node("w3", "10.0.0.3")),
         vips=(),
         rules=(),
-        flows=(),
+        flows=tuple(flow(one) for one in probes),
         listens=(),
         probes=probes,
         limits=Limits(),
@@ -245,6 +260,20 @@ def test_each_sender_of_errors_has_its_own_lane_and_room() -> None:
         1: "10.0.0.3",
     }
     assert [count_ports(order.probe.ports) for order in orders["w1"]] == [3, 3]
+
+
+def test_each_flow_of_a_probe_has_a_sample_of_its_own() -> None:
+    # A dropped port under another rule must not stand for those that were refused.
+    whole = probe(0, "w1", "w2", "10.0.0.2", ((6443, 6443), *RANGE))
+    two = structs.replace(
+        plan(whole), flows=(flow(whole, ((6443, 6443),)), flow(whole, RANGE), flow(whole, RANGE))
+    )
+    outcomes = [icmp(0, ((30000, 30000),)), silent(0, ((6443, 6443), (30001, 32767)))]
+    orders = second_orders(two, outcomes, 12.5)["w1"]
+    assert [order.probe.ports for order in orders] == [
+        ((6443, 6443),),
+        ((30001, 30001), (31384, 31384), (32767, 32767)),
+    ]
 
 
 def test_another_nodes_own_firewall_explains_no_silence() -> None:
