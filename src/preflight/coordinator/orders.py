@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -131,6 +132,7 @@ def second_orders(
     """
     probes = {probe.id: probe for probe in plan.probes}
     silent: dict[int, Ranges] = defaultdict(tuple)
+    refused: dict[int, Ranges] = defaultdict(tuple)
     heard: dict[int, Counter[str]] = defaultdict(Counter)
     slow: set[tuple[str, str]] = set()
     for outcome in outcomes:
@@ -139,21 +141,20 @@ def second_orders(
         elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
             icmp = outcome.icmp
             heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
+            refused[outcome.probe] = union(refused[outcome.probe], outcome.ports)
             if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
                 slow.add((probes[outcome.probe].source, icmp.sender))
-    lanes: dict[tuple[str, str], list[tuple[int, Ranges]]] = defaultdict(list)
-    for number, ports in sorted(
-        _by_flow(plan, silent), key=lambda part: (part[0] not in heard, count_ports(part[1]), part)
-    ):
-        sender = _likely_sender(probes[number], probes, heard, plan)
+    lanes: dict[tuple[str, str], list[_Silence]] = defaultdict(list)
+    for part in sorted(_by_flow(plan, silent, refused)):
+        sender = _likely_sender(probes[part.number], probes, heard, plan)
         if sender is not None:
-            lanes[probes[number].source, sender].append((number, ports))
+            lanes[probes[part.number].source, sender].append(part)
     orders: dict[str, list[ProbeOrder]] = defaultdict(list)
     for (source, sender), parts in lanes.items():
         is_slow = (source, sender) in slow
         if is_slow:
             # Where one port of an address is known to lead nowhere, so are the others.
-            parts.sort(key=lambda part: part[0] in heard)
+            parts.sort(key=lambda part: part.number in heard)
         for number, ports in _chosen(parts, bound, slow=is_slow):
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
             order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
@@ -161,8 +162,23 @@ def second_orders(
     return {source: tuple(ours) for source, ours in orders.items()}
 
 
-def _by_flow(plan: Plan, silent: Mapping[int, Ranges]) -> Iterator[tuple[int, Ranges]]:
-    """The silent ports of each flow, by the probe's number; each port of a probe once.
+class _Silence(NamedTuple):
+    """The silent ports of a flow. They sort as they are looked at: first those beside refused
+    ports, which bring errors soon, and so show how much quiet their sender needs.
+    """
+
+    beside: int
+    """0: other ports of the flow were refused; 1: ports of the probe were; 2: neither."""
+    silent: int
+    number: int
+    """The probe's."""
+    ports: Ranges
+
+
+def _by_flow(
+    plan: Plan, silent: Mapping[int, Ranges], refused: Mapping[int, Ranges]
+) -> Iterator[_Silence]:
+    """The silent ports of each flow; each port of a probe once.
 
     A firewall's rule is made for a flow: what is true of some of its ports is likely true of
     the others, and says nothing about those of the next flow.
@@ -178,23 +194,25 @@ def _by_flow(plan: Plan, silent: Mapping[int, Ranges]) -> Iterator[tuple[int, Ra
         ports = intersect(flow.ports, left.get(number, ()))
         if ports:
             left[number] = subtract(left[number], ports)
-            yield number, ports
+            near = refused.get(number, ())
+            beside = 0 if intersect(flow.ports, near) else 1 if near else 2
+            yield _Silence(beside, count_ports(ports), number, ports)
 
 
 def _chosen(
-    silent: Sequence[tuple[int, Ranges]], bound: float, *, slow: bool
+    silent: Sequence[_Silence], bound: float, *, slow: bool
 ) -> Iterator[tuple[int, Ranges]]:
     """The ports of one lane, by flow: all silent ones where there is time for all."""
     room = int(bound / SECOND_LOOK_INTERVAL)
     if slow:
         room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
-    most = room if sum(count_ports(ports) for _, ports in silent) <= room else SAMPLE
-    for number, ports in silent:
-        some = _spread(ports, min(most, room))
+    most = room if sum(part.silent for part in silent) <= room else SAMPLE
+    for part in silent:
+        some = _spread(part.ports, min(most, room))
         if not some:
             return
         room -= count_ports(some)
-        yield number, some
+        yield part.number, some
 
 
 def _likely_sender(

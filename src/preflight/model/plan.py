@@ -132,7 +132,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     patience: float = 4.0
     """How long one silent port is waited for. Above 3.1 s, when the kernel says that nobody
     answers ARP or neighbour discovery."""
-    deadline: float = 8.0
+    deadline: float = 10.0
     """Bound on the first pass; what is left undone then is `untested`."""
     second_look: float = 12.5
     """Bound on the second look at silent ports whose refusals were rate-limited."""

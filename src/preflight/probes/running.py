@@ -159,15 +159,13 @@ class Runner:
         return found[0] if found else skipped(port)
 
     def _lanes(self) -> list[list[tuple[int, int]]]:
-        """(Index, port), by lane: the first port of each second look, then the second of each."""
-        lanes: dict[str, list[tuple[int, int, int]]] = {}
+        """(Index, port), by lane: one order after the other, as half a sample proves nothing."""
+        lanes: dict[str, list[tuple[int, int]]] = {}
         for index, order in enumerate(self._orders):
             if order.second_look:
-                lane = lanes.setdefault(order.lane, [])
-                lane += [
-                    (turn, index, port) for turn, port in enumerate(each_port(order.probe.ports))
-                ]
-        return [[(index, port) for _, index, port in sorted(lane)] for lane in lanes.values()]
+                ports = each_port(order.probe.ports)
+                lanes.setdefault(order.lane, []).extend((index, port) for port in ports)
+        return list(lanes.values())
 
     async def _run_kind(
         self, kind: ProbeKind, orders: Sequence[ProbeOrder], report: Report, *, once: bool = False
