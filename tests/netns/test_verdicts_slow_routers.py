@@ -55,9 +55,11 @@ def test_a_router_that_looks_for_the_host_is_waited_for(shared: tuple[Lab, Clust
     chain = f"chain out {{\ntype filter hook output priority 0;\n{asked}\n}}"
     lab.run(ROUTER, ["nft", "-f", "-"], text=f"table arp isolated {{\n{chain}\n}}\n")
     lab.run(ROUTER, ["ip", "neigh", "flush", "all"])
-    checked = cluster.run_check("--from", "s2", where="c")
+    # One destination: for the flows of more of them a second look has no time, and silence that
+    # is not explained is told as such.
+    checked = cluster.run_check("--from", "s2", "--to", "d1", where="c")
     lab.run(ROUTER, ["nft", "delete", "table", "arp", "isolated"])
     told = blocked(Cause.ICMP_HOST_UNREACHABLE, Where.FORWARD_PATH, reported_by="10.77.3.1")
     flows = [("tcp", port) for port in PORTS] + [("udp", 8472)]
-    wanted = {("s2", name, *flow): told for name in DESTINATIONS for flow in flows}
+    wanted = {("s2", "d1", *flow): told for flow in flows}
     assert checked.surprises(wanted) == []
