@@ -191,6 +191,7 @@ class Bench:
 
 _STATES = {
     (Verdict.OPEN, None): "open",
+    (Verdict.DEGRADED, Cause.LOSS): "open",
     (Verdict.BLOCKED, Cause.RESET): "closed",
     (Verdict.BLOCKED, Cause.NO_ANSWER): "silent",
 }

@@ -7,7 +7,7 @@ from preflight.model.observation import Attempt, Failure, Icmp, Operation
 from preflight.model.plan import ProbeOrder, Share
 from preflight.net.classify import Fault
 from preflight.net.prober import PortResult, skipped
-from preflight.net.tcp_destination import MOST_SYNS
+from preflight.net.tcp_patience import MOST_SYNS
 from preflight.net.tcp_task import TRIES_AFTER_CONNECT
 from preflight.net.udp_exchange import FIRST_DATAGRAMS, LOSSY_DATAGRAMS, SILENT_DATAGRAMS
 from preflight.ports import each_port
@@ -82,6 +82,7 @@ class Source:
         if fault is not None:
             result.rtt_ms = None
             result.set_fault(fault)
+            result.syns = syns if fault.failure is Failure.NO_ANSWER else 0
             return result
         result.retransmits = int(syns > 1)
         if not size:

@@ -114,19 +114,23 @@ def attempts_per_port(outcome: Outcome) -> float:
     return max(1.0, outcome.attempts / max(1, count_ports(outcome.ports)))
 
 
-def loss_explains(
-    path: PathLoss, protocol: Protocol, silent: Ranges, attempts: float, patience: float
-) -> bool:
-    """Whether open ports may all the same have stayed silent, by loss alone.
+def round_trips_per_port(outcomes: Iterable[Outcome], protocol: Protocol, patience: float) -> float:
+    """How often loss had to strike for each port to stay silent. `patience` is in seconds.
 
-    The kernel repeats a SYN by itself 1, 3, 7, ... s after the first (RFC 6298, 2.1 and 5.5),
-    which counts like an attempt of ours.
+    The kernel repeats what it sent on a connection 1, 3, 7, ... s later (RFC 6298, 2.1 and
+    5.5), which counts like an attempt of ours.
     """
+    outcomes = tuple(outcomes)
+    counted = sum(o.syns / max(1, count_ports(o.ports)) for o in outcomes if o.syns)
+    uncounted = [o for o in outcomes if not o.syns]
+    repeats = math.floor(math.log2(patience + 1)) if uncounted and protocol == "tcp" else 0
+    return counted + sum(map(attempts_per_port, uncounted)) + repeats
+
+
+def loss_explains(path: PathLoss, protocol: Protocol, silent: Ranges, round_trips: float) -> bool:
+    """Whether open ports may all the same have stayed silent, by loss alone."""
     chance = path.chance(protocol)
-    if not chance:
-        return False
-    repeats = math.floor(math.log2(patience + 1)) if protocol == "tcp" else 0
-    return count_ports(silent) * math.pow(chance, attempts + repeats) >= BAD_LUCK
+    return chance > 0 and count_ports(silent) * math.pow(chance, round_trips) >= BAD_LUCK
 
 
 def _tries(protocol: Protocol, outcome: Outcome) -> Tries:

@@ -1,6 +1,6 @@
 """How a rule says what it found: judgements, made of what the case has in common with them."""
 
-from preflight.diagnosis.confidence import attempts_per_port, loss_explains
+from preflight.diagnosis.confidence import loss_explains, round_trips_per_port
 from preflight.diagnosis.joining import Seen
 from preflight.diagnosis.judgement import Case, Judgement
 from preflight.model.observation import Icmp
@@ -72,10 +72,6 @@ def was_seen(case: Case) -> bool | None:
 def loss_may_explain(case: Case) -> bool:
     """Whether these ports may be open, and were unlucky."""
     silent = [o for o in case.cell.outcomes if o.failure is not None]
-    return loss_explains(
-        case.scene.loss,
-        case.scene.probe.protocol,
-        case.scene.silent,
-        sum(map(attempts_per_port, silent)),
-        case.scene.plan.limits.patience,
-    )
+    protocol, patience = case.scene.probe.protocol, case.scene.plan.limits.patience
+    tried = round_trips_per_port(silent, protocol, patience)
+    return loss_explains(case.scene.loss, protocol, case.scene.silent, tried)

@@ -26,6 +26,7 @@ class Tally(Struct, kw_only=True):
     answered: int = 0
     retransmits: int = 0
     icmp_seen: int = 0
+    waited: float | None = None
     errno: str | None = None
     operation: str | None = None
     rtt_ms: float | None = None
@@ -53,6 +54,7 @@ def add_up(parts: Sequence[Part], scene: Scene) -> Tally:
             tally.icmp_seen += _part(outcome.icmp_seen or whole, ports, whole)
         if scene.vip and outcome.failure is None and outcome.answered_by:
             backends[outcome.answered_by] += _part(outcome.answered, ports, whole)
+    tally.waited = min((o.waited for o, _ in shares if o.waited is not None), default=None)
     tally.backends = dict(sorted(backends.items()))
     tally.rtt_ms = _median_rtt(shares)
     _take_first(tally, [outcome for outcome, _ in shares])

@@ -79,12 +79,8 @@ def _silence(story: Story) -> str:
     flow, tally, seen = story.flow, story.tally, story.judgement.seen
     tries = _times(tally.attempts, "attempt" if flow.protocol == "tcp" else "datagram")
     what = "SYNs" if flow.protocol == "tcp" else "datagrams"
-    # Where packets are lost, further SYNs follow, and are waited for as well.
-    longer = flow.protocol == "tcp" and tally.attempts > tally.ports
-    said = (
-        f"{flow.source}'s {what} to {story.place} got no answer in "
-        f"{story.limits.patience:g} s{' or more' if longer else ''} ({tries})"
-    )
+    waited = round(tally.waited or story.limits.patience, 1)
+    said = f"{flow.source}'s {what} to {story.place} got no answer in {waited:g} s ({tries})"
     if not story.judgement.held:
         return f"{said}; {story.judgement.owner or 'another program'} holds the port there"
     if story.vip:

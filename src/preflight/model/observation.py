@@ -94,6 +94,10 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Of those, how many got a valid answer."""
     retransmits: int = 0
     """TCP: connections whose handshake needed a retransmission or a second attempt (TCP_INFO)."""
+    syns: int = 0
+    """TCP, where nothing came back: SYNs sent, the kernel's own retransmissions included."""
+    waited: float | None = None
+    """Seconds for which each of these ports was silent, at least, until it was given up."""
     rtt_ms: float | None = None
     """Median time from first SYN to established (TCP), or from datagram to answer (UDP)."""
     answered_by: str | None = None

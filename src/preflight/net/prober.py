@@ -48,6 +48,8 @@ class PortResult:
     attempts: int = 0
     answered: int = 0
     retransmits: int = 0
+    syns: int = 0
+    waited: float | None = None
     rtt_ms: float | None = None
     answered_by: str | None = None
     answered_instance: str | None = None

@@ -1,27 +1,27 @@
 """What the TCP prober keeps of one order: which ports are still to be tried, and the loss seen."""
 
-import math
 from collections import deque
 from collections.abc import Iterator
 
 from preflight.model.observation import Failure
 from preflight.model.plan import ProbeOrder
 from preflight.net.prober import PortResult, Work, patience_of, plain_address, socket_address
-from preflight.net.tcp_task import Persistence, TcpTask
+from preflight.net.tcp_patience import (
+    LONGEST_SILENCE,
+    MOST_SYNS,
+    Persistence,
+    last_wait,
+    needed_syns,
+)
+from preflight.net.tcp_task import SAME_TIME, TcpTask
 from preflight.net.tcp_window import Window
 from preflight.ports import count_ports, each_port
 from preflight.wire.challenge import SMALL_SIZE
 
-MOST_SYNS = 12
 FEW_SILENT = 16
-"""Up to so many silent ports get further SYNs from new sockets without any sign of loss."""
+"""Up to so many silent ports get further SYNs from new sockets although nothing answers."""
 FEW_STALLED = 16
 """Up to so many ports that connect and stay silent get further connections without loss."""
-LONGEST_SILENCE = 6.0
-"""Seconds after its first SYN until a port is given up, whatever the loss."""
-_FALSE_SILENCE = 1e-6
-"""How probable one port wrongly called silent may be, over all ports of the order."""
-_WORST_LOSS = 0.95
 _NOTABLE_LOSS = 0.02
 _AT_ONCE = 4
 """Connections at a time to a port of which several are wanted."""
@@ -67,6 +67,10 @@ class Destination:
         """Ports that were connected, and had no answer a second later."""
         self._reached = 0
         self._lost = 0
+        self._slowest = 0.0
+        self._heard_at = 0.0
+        self._heard_port: int | None = None
+        self._witness_at = 0.0
 
     def socket_address(self, port: int) -> tuple[object, ...]:
         """The address for `connect`."""
@@ -98,19 +102,35 @@ class Destination:
         """The task was connected for the first time."""
         self._reached += 1
         self._lost += task.lost_syns()
+        if task.winner is not None:
+            self._heard_port = task.port
+            self._heard_at = max(self._heard_at, task.winner.began_at)
+            if not task.lost_syns():
+                self._slowest = max(self._slowest, (task.winner.rtt_ms or 0.0) / 1000)
+
+    def call_witness(self, silent: TcpTask, now: float) -> None:
+        """Try a port that answered once more, if no other one was answered since the last SYN
+        of this silent port: does the destination answer at all, at this time?
+        """
+        if silent.enough_at is None or self._heard_port is None or silent.connected_at is not None:
+            return
+        if max(self._heard_at, self._witness_at) < silent.enough_at - SAME_TIME:
+            self._witness_at = now
+            task = self._new_task(self._heard_port)
+            task.witness = True
+            self._extra.append(task)
 
     def persistence(self) -> Persistence:
         """What a silent port is worth, by how many there are and by the loss seen so far."""
         seconds = max(self._patience, LONGEST_SILENCE) if self._lost else self._patience
-        loss = min(_WORST_LOSS, self._lost / max(1, self._lost + self._reached))
+        loss = self._lost / max(1, self._lost + self._reached)
         # Thousands of connections that stand still fill the listener; three times as many more so.
         asks_again = self.stalled <= FEW_STALLED or loss >= _NOTABLE_LOSS
-        syns = 0
-        if self.silent <= FEW_SILENT:
-            syns = MOST_SYNS
-        elif loss:
-            needed = math.log(_FALSE_SILENCE / self._port_count) / math.log(loss)
-            syns = min(MOST_SYNS, math.ceil(needed))
+        syns = needed_syns(self._port_count, self._reached, self._lost)
+        if syns <= MOST_SYNS:
+            wait = last_wait(self._slowest)
+            return Persistence(syns, seconds, asks_again, wait, self._heard_at)
+        syns = MOST_SYNS if self._lost or self.silent <= FEW_SILENT else 0
         return Persistence(syns, seconds, asks_again)
 
     def note_end(self, task: TcpTask, result: PortResult) -> bool:
@@ -118,6 +138,8 @@ class Destination:
 
         False: the result says nothing that is not known from others of its port.
         """
+        if task.witness:
+            return False
         if task.stubborn:
             result.finishes = False
             return result.failure is not Failure.SKIPPED

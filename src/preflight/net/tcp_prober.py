@@ -14,7 +14,8 @@ from preflight.net.polling import Polling
 from preflight.net.prober import Report, Work, skipped
 from preflight.net.tcp_attempt import EVENTS, Stage, TcpAttempt
 from preflight.net.tcp_destination import Destination
-from preflight.net.tcp_task import FRESH_SYN_INTERVAL, Persistence, Step, TcpTask
+from preflight.net.tcp_patience import FRESH_SYN_INTERVAL, Persistence
+from preflight.net.tcp_task import Step, TcpTask
 from preflight.ports import count_ports, each_port
 from preflight.wire.challenge import new_challenge
 
@@ -241,6 +242,8 @@ class TcpProber:
         if step is Step.END:
             self._finish(destination, task)
         elif step is Step.WAIT:
+            destination.call_witness(task, now)
+            self._take_turns(destination)
             self._schedule(destination, task, until)
         elif not self._may_retry():
             self._put_off(destination, task, FRESH_SYN_INTERVAL)
@@ -262,11 +265,14 @@ class TcpProber:
     def _finish(self, destination: Destination, task: TcpTask) -> None:
         task.done = True
         del self._open_tasks[task]
-        result = task.result()
+        result = task.result(self._loop.now)
         for attempt in task.attempts:
             self._abandon(destination, attempt)
         if destination.note_end(task, result):
             self._report(destination.index, result)
+        self._take_turns(destination)
+
+    def _take_turns(self, destination: Destination) -> None:
         if destination.has_waiting and destination not in self._turns:
             self._turns.append(destination)
 

@@ -3,22 +3,22 @@
 No I/O of its own: it looks at its attempts and at a clock that it is given.
 
 Silence is the hard case. The kernel repeats a SYN after 1, 2 and 3 seconds (1 and 3 on old
-kernels), which costs a firewall one state entry and settles a quiet network. Under loss many
-SYNs close together settle far more than long patience, so further sockets follow where there
-are few silent ports, or where the destination is seen to lose packets.
+kernels), which costs a firewall one state entry. Further sockets settle it sooner: where there
+are few silent ports, or where the others of the destination answer (`tcp_patience`).
 """
 
 from enum import Enum
-from typing import NamedTuple
 
 from preflight.model.observation import Failure, Operation
 from preflight.net.classify import Fault
 from preflight.net.prober import PortResult, skipped
 from preflight.net.tcp_attempt import Stage, TcpAttempt
+from preflight.net.tcp_patience import FRESH_SYN_INTERVAL, Persistence
 
-FRESH_SYN_INTERVAL = 0.35
 TRIES_AFTER_CONNECT = 3
-_LAST_CHANCE = 0.5
+SAME_TIME = 0.15
+"""Seconds: the last SYN of a silent port, and another's that was answered meanwhile."""
+_LAST_CHANCE = 0.6
 _SILENT_INTERVAL = 1.0
 _CLOSED_INTERVAL = 0.3
 _LIMIT_INTERVAL = 0.25
@@ -47,6 +47,7 @@ _RANK = {
 }
 """Attempts that end differently: the one that came furthest speaks for the port."""
 
+_SILENT = (Failure.NO_ANSWER, Failure.SILENT_AFTER_CONNECT)
 _SILENCE = Fault(Failure.NO_ANSWER, Operation.CONNECT)
 _STALL = Fault(Failure.SILENT_AFTER_CONNECT, Operation.RECEIVE)
 
@@ -57,17 +58,6 @@ class Step(Enum):
     WAIT = 1
     BEGIN = 2
     END = 3
-
-
-class Persistence(NamedTuple):
-    """How much is done about a port that stays silent."""
-
-    syns: int
-    """SYNs in all, the kernel's own included; 0: the kernel's own must do."""
-    seconds: float
-    """After the first SYN, how long further ones may begin."""
-    asks_again: bool = True
-    """A connection that stands still is followed by others."""
 
 
 class TcpTask:
@@ -82,6 +72,7 @@ class TcpTask:
         "counted_stalled",
         "done",
         "ended_at",
+        "enough_at",
         "last_began_at",
         "once",
         "patience",
@@ -90,6 +81,7 @@ class TcpTask:
         "size",
         "stubborn",
         "winner",
+        "witness",
     )
 
     def __init__(
@@ -114,10 +106,14 @@ class TcpTask:
         self.last_began_at = 0.0
         self.connected_at: float | None = None
         self.ended_at = 0.0
+        self.enough_at: float | None = None
+        """When it was seen that all SYNs that are wanted were sent."""
         self.review_at = 0.0
         self.counted_silent = False
         self.counted_stalled = False
         self.winner: TcpAttempt | None = None
+        self.witness = False
+        """It only shows that the destination answers, on a port that is known already."""
         self.done = False
 
     def note_begun(self, attempt: TcpAttempt, now: float) -> None:
@@ -155,7 +151,7 @@ class TcpTask:
             return 0
         return self.winner.retransmits + self._begun().index(self.winner)
 
-    def result(self) -> PortResult:
+    def result(self, now: float) -> PortResult:
         """What became of it, as far as it is known now."""
         begun = self._begun()
         result = PortResult(port=self.port, failure=Failure.SKIPPED, size=self.size)
@@ -172,6 +168,10 @@ class TcpTask:
             return result
         fault = self._worst_fault()
         result.set_fault(fault)
+        if fault.failure is Failure.NO_ANSWER:
+            result.syns = self._count_syns()
+        if fault.failure in _SILENT:
+            result.waited = self._waited(now)
         if fault.failure in _AFTER_CONNECT:
             connected = [a for a in begun if a.connected]
             result.unanswered = tuple(
@@ -186,14 +186,15 @@ class TcpTask:
 
         Silence counts only when it lasted as long as it has to: else nothing was learned.
         """
-        result = self.result()
-        waited = now - (self.began_at if self.connected_at is None else self.connected_at)
-        silent = result.failure in (Failure.NO_ANSWER, Failure.SILENT_AFTER_CONNECT)
-        if silent and waited < self.patience:
+        result = self.result(now)
+        if result.failure in _SILENT and self._waited(now) < self.patience:
             cut = skipped(self.port, self.size)
             cut.attempts, cut.local_address = result.attempts, result.local_address
             return cut
         return result
+
+    def _waited(self, now: float) -> float:
+        return now - (self.began_at if self.connected_at is None else self.connected_at)
 
     def _lost_before(self, attempt: TcpAttempt) -> int:
         return self.lost_syns() if attempt is self.winner else attempt.retransmits
@@ -222,16 +223,36 @@ class TcpTask:
             return _begin_at(self.ended_at + _LIMIT_INTERVAL, now)
         if self.once:
             return (Step.END if now >= until else Step.WAIT), until
+        return self._outwait_silence(now, until, persistence)
+
+    def _outwait_silence(
+        self, now: float, until: float, persistence: Persistence
+    ) -> tuple[Step, float]:
+        """More SYNs where they are wanted; the end when silence is believed, or at `until`."""
+        self._note_enough(now, persistence)
+        if persistence.last_wait is not None and self.enough_at is not None:
+            believed = self.enough_at + persistence.last_wait
+            if now < believed:
+                return Step.WAIT, min(until, believed)
+            if persistence.heard_at >= self.enough_at - SAME_TIME:
+                return Step.END, now
         latest = self.began_at + max(self.patience, persistence.seconds) - _LAST_CHANCE
         again = self.last_began_at + FRESH_SYN_INTERVAL
         if now >= again:
             again = now + FRESH_SYN_INTERVAL
-            if persistence.syns and now < latest and self._count_syns() < persistence.syns:
+            if persistence.syns and now < latest and self.enough_at is None:
                 return Step.BEGIN, now
         until = max(until, self.last_began_at + _LAST_CHANCE)
         if now >= until:
             return Step.END, now
         return Step.WAIT, min(until, again)
+
+    def _note_enough(self, now: float, persistence: Persistence) -> None:
+        """More may be wanted later than was enough before: loss shows in the meantime."""
+        if not persistence.syns or self._count_syns() < persistence.syns:
+            self.enough_at = None
+        elif self.enough_at is None:
+            self.enough_at = now
 
     def _seek_answer(
         self, now: float, connected_at: float, persistence: Persistence

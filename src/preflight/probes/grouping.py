@@ -45,6 +45,7 @@ def _shared(result: PortResult) -> _Key:
 def _make_outcome(probe: int, group: list[PortResult], *, second_look: bool) -> Outcome:
     first = group[0]
     times = [result.rtt_ms for result in group if result.rtt_ms is not None]
+    waits = [result.waited for result in group if result.waited is not None]
     unanswered = [attempt for result in group for attempt in result.unanswered]
     return Outcome(
         probe=probe,
@@ -57,6 +58,8 @@ def _make_outcome(probe: int, group: list[PortResult], *, second_look: bool) -> 
         attempts=sum(result.attempts for result in group),
         answered=sum(result.answered for result in group),
         retransmits=sum(result.retransmits for result in group),
+        syns=sum(result.syns for result in group),
+        waited=round(min(waits), 2) if waits else None,
         rtt_ms=round(statistics.median(times), 3) if times else None,
         answered_by=first.answered_by,
         answered_instance=first.answered_instance,

@@ -43,8 +43,8 @@ def test_kernels_own_retransmissions_are_attempts_too() -> None:
     path = PathLoss(tcp=Tries(20, 200))
     udp = PathLoss(udp=Tries(20, 200))
 
-    assert not loss_explains(path, "tcp", ((1, 1),), 6, patience=4.0)
-    assert loss_explains(udp, "udp", ((1, 1),), 6, patience=4.0)
+    assert not loss_explains(path, "tcp", ((1, 1),), 8)
+    assert loss_explains(udp, "udp", ((1, 1),), 6)
 
 
 def test_clean_path_explains_no_silence() -> None:

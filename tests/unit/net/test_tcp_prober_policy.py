@@ -8,8 +8,15 @@ from preflight.net.classify import Fault
 from preflight.net.pacing import Pace
 from preflight.net.prober import PortResult, Work
 from preflight.net.tcp_attempt import Stage, TcpAttempt
-from preflight.net.tcp_destination import FEW_SILENT, FEW_STALLED, MOST_SYNS, Destination
-from preflight.net.tcp_task import Persistence, Step, TcpTask
+from preflight.net.tcp_destination import FEW_SILENT, FEW_STALLED, Destination
+from preflight.net.tcp_patience import (
+    FEWEST_SYNS,
+    FRESH_SYN_INTERVAL,
+    MOST_SYNS,
+    Persistence,
+    needed_syns,
+)
+from preflight.net.tcp_task import Step, TcpTask
 
 PATIENCE = 4.0
 PATIENT = Persistence(0, PATIENCE)
@@ -77,16 +84,64 @@ def test_silence_is_waited_for_and_no_more() -> None:
 
 def test_few_silent_ports_get_fresh_syns_within_the_patience() -> None:
     *begun, end = Clockwork(EAGER).run()
-    assert begun == pytest.approx([0.35 * (turn + 1) for turn in range(len(begun))], abs=0.02)
-    assert 3.0 < begun[-1] <= 3.5
+    turns = range(1, len(begun) + 1)
+    assert begun == pytest.approx([FRESH_SYN_INTERVAL * turn for turn in turns], abs=0.02)
+    assert 2.9 < begun[-1] <= 3.5
     assert end == pytest.approx(4.0)
 
 
 def test_under_loss_silence_lasts_up_to_six_seconds_and_twelve_syns() -> None:
-    clockwork = Clockwork(Persistence(MOST_SYNS, 6.0))
-    *begun, end = clockwork.run()
-    assert len(begun) == MOST_SYNS - 1
+    *begun, end = Clockwork(Persistence(MOST_SYNS, 6.0)).run()
+    assert 4.0 < begun[-1] <= 5.5
     assert 4.0 <= end <= 6.0
+    *begun, end = Clockwork(Persistence(4, 6.0)).run()
+    assert (len(begun), end) == (3, 4.0)
+
+
+def test_silence_is_believed_after_the_syns_that_are_needed() -> None:
+    # Two more sockets: these have no kernel that repeats their SYNs.
+    quick = Persistence(3, PATIENCE, last_wait=0.4, heard_at=START + 1.0)
+    assert Clockwork(quick).run() == [0.55, 1.1, 1.5]
+
+
+def test_silence_is_not_believed_early_when_nothing_else_was_answered_meanwhile() -> None:
+    gone = Persistence(3, PATIENCE, last_wait=0.4, heard_at=START + 0.9)
+    assert Clockwork(gone).run() == [0.55, 1.1, 4.0]
+
+
+def test_loss_that_shows_late_asks_for_more_syns() -> None:
+    clockwork = Clockwork(Persistence(1, PATIENCE, last_wait=0.4, heard_at=START))
+    step, until = clockwork.task.next_step(START, clockwork.persistence)
+    assert (step, until) == (Step.WAIT, START + 0.4)
+    clockwork.persistence = Persistence(3, 6.0, last_wait=0.4, heard_at=START + 1.0)
+    assert clockwork.run() == [0.55, 1.1, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("ports", "answered", "lost", "syns"),
+    [
+        (2_768, 2_491, 0, 3),  # a tenth is dropped: of so many others, none would lose nothing
+        (110, 100, 0, 5),
+        (3, 2, 0, MOST_SYNS + 1),  # two handshakes say next to nothing about loss
+        (2_768, 0, 0, MOST_SYNS + 1),
+        (2_768, 2_498, 270, 10),  # 5 % each way
+        (2_768, 1_772, 996, MOST_SYNS + 1),  # 20 % each way
+    ],
+)
+def test_syns_needed_by_the_loss_that_was_seen(
+    ports: int, answered: int, lost: int, syns: int
+) -> None:
+    assert needed_syns(ports, answered, lost) == syns
+
+
+@pytest.mark.parametrize("answered", [10, 100, 1_000])
+@pytest.mark.parametrize("lost", [0, 1, 10, 100])
+def test_as_many_syns_as_the_plain_estimate_asks_for_or_more(answered: int, lost: int) -> None:
+    syns = needed_syns(2_768, answered, lost)
+    estimate = lost / (lost + answered)
+    assert syns >= FEWEST_SYNS
+    assert syns > MOST_SYNS or 2_768 * estimate**syns < 1e-6
+    assert needed_syns(2_768, answered, lost + 1) >= syns
 
 
 def test_one_look_is_one_syn() -> None:
@@ -99,7 +154,7 @@ def test_a_refusal_ends_it_at_once_whichever_connection_met_it(failure: Failure)
     clockwork.begin()
     clockwork.end(clockwork.task.attempts[0], failure)
     assert clockwork.run() == [0.0]
-    assert clockwork.task.result().failure is failure
+    assert clockwork.task.result(clockwork.now).failure is failure
 
 
 def test_a_stubborn_task_meets_a_refusal_three_times() -> None:
@@ -116,7 +171,7 @@ def test_our_own_limits_are_waited_out() -> None:
     *begun, end = clockwork.run()
     assert len(begun) > 10
     assert end >= PATIENCE
-    result = clockwork.task.result()
+    result = clockwork.task.result(clockwork.now)
     assert (result.failure, result.attempts) == (Failure.LOCAL_LIMIT, 0)
 
 
@@ -125,7 +180,7 @@ def test_silence_after_the_handshake_is_asked_three_times() -> None:
     clockwork.on_begin = clockwork.connect  # type: ignore[method-assign] # scripted
     clockwork.connect(clockwork.task.attempts[0])
     assert clockwork.run() == [1.0, 2.0, 4.0]
-    result = clockwork.task.result()
+    result = clockwork.task.result(clockwork.now)
     assert result.failure is Failure.SILENT_AFTER_CONNECT
     assert len(result.unanswered) == 3
 
@@ -137,7 +192,7 @@ def test_closed_then_refused_remains_closed() -> None:
     clockwork.end(first, Failure.CLOSED_AFTER_CONNECT)
     clockwork.on_begin = lambda attempt: clockwork.end(attempt, Failure.RESET)  # type: ignore[method-assign] # scripted
     assert clockwork.run() == [0.3, 0.6, 0.6]
-    assert clockwork.task.result().failure is Failure.CLOSED_AFTER_CONNECT
+    assert clockwork.task.result(clockwork.now).failure is Failure.CLOSED_AFTER_CONNECT
 
 
 def test_a_handshake_by_the_second_socket_counts_as_loss() -> None:
@@ -191,9 +246,12 @@ def make_destination(count: int = 2_768) -> Destination:
     return Destination(0, order, work)
 
 
-def note_handshakes(destination: Destination, lost_each: int, count: int) -> None:
+def note_handshakes(
+    destination: Destination, lost_each: int, count: int, *, rtt_ms: float = 1.0
+) -> None:
     for _ in range(count):
         clockwork = Clockwork(PATIENT)
+        clockwork.task.attempts[0].rtt_ms = rtt_ms
         clockwork.connect(clockwork.task.attempts[0], retransmits=lost_each)
         destination.note_handshake(clockwork.task)
 
@@ -203,13 +261,38 @@ def test_persistence_grows_with_the_loss_that_was_seen() -> None:
     destination.silent = FEW_SILENT
     assert destination.persistence() == Persistence(MOST_SYNS, 4.0)
     destination.silent = FEW_SILENT + 1
-    note_handshakes(destination, 0, 100)
     assert destination.persistence() == Persistence(0, 4.0)
-    note_handshakes(destination, 1, 1)
-    # One of 102 lost: 2768 * (1/102)^5 is below one in a million, the fourth power is not.
-    assert destination.persistence() == Persistence(5, 6.0)
-    note_handshakes(destination, 3, 100)
+    note_handshakes(destination, 0, 2_000)
+    quick = destination.persistence()
+    assert (quick.syns, quick.seconds, quick.last_wait) == (3, 4.0, 0.4)
+    note_handshakes(destination, 1, 20)
+    lossy = destination.persistence()
+    assert (lossy.syns, lossy.seconds, lossy.last_wait) == (5, 6.0, 0.4)
+    note_handshakes(destination, 3, 1_000)
     assert destination.persistence() == Persistence(MOST_SYNS, 6.0)
+
+
+def test_a_slow_path_is_given_longer_for_the_last_syn() -> None:
+    destination = make_destination()
+    note_handshakes(destination, 0, 2_000, rtt_ms=300.0)
+    assert destination.persistence().last_wait == pytest.approx(0.9)
+
+
+def test_a_witness_is_called_once_for_silences_of_one_time() -> None:
+    destination = make_destination(1)
+    assert destination.next_task() is not None
+    silent = Clockwork(PATIENT).task
+    silent.enough_at = START + 1.0
+    destination.call_witness(silent, START + 1.0)
+    assert destination.next_task() is None  # nobody has answered yet
+    note_handshakes(destination, 0, 1)
+    destination.call_witness(silent, START + 1.0)
+    witness = destination.next_task()
+    assert witness is not None
+    assert witness.port == 6_443
+    destination.call_witness(silent, START + 1.1)
+    assert destination.next_task() is None
+    assert not destination.note_end(witness, PortResult(port=6_443, failure=None))
 
 
 def test_ports_come_one_by_one_and_the_rest_can_be_drained() -> None:

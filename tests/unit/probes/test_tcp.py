@@ -130,7 +130,7 @@ async def test_silence_lasts_as_long_as_the_patience_and_gets_further_syns() -> 
         seen = await probe_one(make_order("tcp", silent.port), share(patience=1.6))
     assert seen.failure is Failure.NO_ANSWER
     assert seen.operation is Operation.CONNECT
-    assert seen.attempts in range(3, 6)
+    assert seen.attempts in (2, 3)
     assert (seen.answered, seen.retransmits, seen.unanswered) == (0, 0, ())
 
 
