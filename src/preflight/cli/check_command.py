@@ -41,7 +41,11 @@ def check(
     ] = ReportFormat.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the run file, as observations come in."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the run file, as observations come in; an older run file is replaced.",
+        ),
     ] = None,
     only: OnlyOption = None,
     from_: FromOption = None,

@@ -210,6 +210,10 @@ class Reason(StrEnum):
     """It has another cluster's key."""
     NOT_AN_AGENT = "not-an-agent"
     """Another program is at its control port."""
+    STALLED = "stalled"
+    """Its control port takes connections, and the TLS handshake came to no end."""
+    COORDINATOR_PAUSED = "coordinator-paused"
+    """The coordinator itself stood still, so that agents let go of it."""
     DESCRIPTORS = "descriptors"
     """It may not open as many files as it has ports to hold."""
 

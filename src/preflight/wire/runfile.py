@@ -83,6 +83,16 @@ class RunFile(Struct, frozen=True, kw_only=True):
     """The report that the run itself printed; None where it was killed before."""
 
 
+LONGEST_OPENING = 64
+"""Bytes of a file that tell whether it is a run file."""
+_OPENING = b'{"line":"run","schema":"preflight.run/'
+
+
+def is_run_file(start: bytes) -> bool:
+    """Whether a file that begins so is a run file, or one that was cut off at once."""
+    return start[: len(_OPENING)] == _OPENING[: len(start)]
+
+
 def encode_line(line: Line) -> bytes:
     """One line, with its end."""
     return _encoder.encode(line) + b"\n"

@@ -64,6 +64,25 @@ def test_an_error_of_the_system_names_its_file(
     assert capsys.readouterr().err == "preflight: /etc/shadow: Permission denied\n"
 
 
+def test_a_fault_of_our_own_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app_module, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    assert "a fault of preflight, and no verdict" in capsys.readouterr().err
+
+
+def test_a_closed_stderr_changes_nothing() -> None:
+    done = shell('"$@" 2>&-', "profiles")
+    assert done.returncode == 0
+    assert "apinizer" in done.stdout
+
+
 def test_ctrl_c_before_anything_began() -> None:
     program = (
         "import sys; from preflight.cli import check_command, options\n"

@@ -228,3 +228,18 @@ async def test_an_agent_that_falls_silent_is_lost(
     await handle.probe((), SHARE, 10.0, lambda _: None, lambda _: None)
     assert handle.observation.state == "lost"
     assert "nothing was heard" in handle.observation.detail
+
+
+async def test_agents_are_not_blamed_where_the_coordinator_stood_still(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "STOOD_STILL", -10.0)
+
+    async def script(agent: AgentEnd) -> None:
+        await welcome(agent)
+
+    handle = await call(script)
+    await handle.probe((), SHARE, 10.0, lambda _: None, lambda _: None)
+    assert handle.observation.state == "lost"
+    assert handle.observation.reason is Reason.COORDINATOR_PAUSED
+    assert "this coordinator stood still" in handle.observation.detail
