@@ -9,9 +9,11 @@ from preflight.errors import ConfigError
 from preflight.model.cluster import Cluster, Node, PortSet, Profile, Rule, Vip
 from preflight.model.plan import Flow, Limits, Listen, Plan, Probe
 from preflight.net.tcp_destination import MOST_SYNS
+from preflight.net.tcp_task import TRIES_AFTER_CONNECT
 from preflight.net.udp_exchange import FIRST_DATAGRAMS, LOSSY_DATAGRAMS
 from preflight.planning import count, expand_flows, make_plan, narrow
-from preflight.planning.counting import FEWEST_DATAGRAMS, MOST_ATTEMPTS, MOST_DATAGRAMS
+from preflight.planning.counting import FEWEST_DATAGRAMS, MOST_DATAGRAMS
+from preflight.planning.sharing import MOST_ATTEMPTS
 from preflight.ports import count_ports, each_port, parse_ports
 
 RUN = "0" * 32
@@ -327,23 +329,33 @@ def test_counting() -> None:
         ("a1", "10.0.0.1", 10888),
         ("b1", "10.0.0.3", 10888),
     ]
-    # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1), 5 s of two dials
-    assert counted.state_entries == 12 * 103 + 1 + 6 + 10
+    # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1) that may each be
+    # tried twice, 5 s of two dials
+    assert counted.state_entries == 14 * 103 + 1 + 12 + 10
     assert counted.seconds == 19.0
 
 
 def test_unanswered_connections_are_bounded_in_the_count() -> None:
     asked = profile(rule("r", "a", "b", "1-65535/tcp"))
     counted = count(plan(cluster(A1, B1), asked, Limits(second_look=4.0)))
-    assert counted.state_entries == 65_536 + 20_000 + 3 + 10
+    assert counted.state_entries == 65_536 + 18_000 + 2 * 3 + 10
 
 
 def test_the_count_knows_what_the_probers_do() -> None:
     assert (MOST_ATTEMPTS, FEWEST_DATAGRAMS, MOST_DATAGRAMS) == (
-        MOST_SYNS,
+        MOST_SYNS + TRIES_AFTER_CONNECT - 1,
         FIRST_DATAGRAMS,
         LOSSY_DATAGRAMS,
     )
+
+
+def test_the_bound_on_unanswered_syns_must_suffice_for_the_sources() -> None:
+    sources = [node(f"a{n}", "a", f"10.0.1.{n}") for n in range(1, 11)]
+    asked = profile(rule("r", "a", "b", "1/tcp"))
+    with pytest.raises(ConfigError, match="it must be at least 20") as caught:
+        plan(cluster(*sources, B1), asked, Limits(max_half_open=19))
+    assert caught.value.path == "--max-half-open"
+    assert plan(cluster(*sources, B1), asked, Limits(max_half_open=20)).probes
 
 
 ROLES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True)

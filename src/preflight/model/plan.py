@@ -83,7 +83,7 @@ class ProbeOrder(Struct, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """One agent's part of the run's bounds."""
+    """One agent's part of the run's bounds. The fields mean what they mean in `Limits`."""
 
     rate: float | None
     max_half_open: int
@@ -128,7 +128,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     rate: float | None = 5_000.0
     """New connections and first datagrams a second in the whole run; None: no limit."""
     max_half_open: int = 20_000
-    """Unanswered SYNs within 120 s in the whole run."""
+    """TCP connections without an answer to their SYN within 120 s, in the whole run, its second
+    look included. The kernel's own repeats of a SYN are the same connection."""
     patience: float = 4.0
     """How long one silent port is waited for. Above 3.1 s, when the kernel says that nobody
     answers ARP or neighbour discovery."""

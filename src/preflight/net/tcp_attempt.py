@@ -20,6 +20,7 @@ _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | _BROKEN
 _RECEIVE_BYTES = 65_536
 _NO_LINGER = struct.pack("ii", 1, 0)
+_SENT_IN_VAIN = (Failure.NO_ANSWER, Failure.ICMP)
 
 # struct tcp_info (linux/tcp.h): tcpi_rtt in microseconds, and tcpi_total_retrans.
 _TCP_INFO_BYTES = 104
@@ -109,6 +110,13 @@ class TcpAttempt:
                 self._receive()
             if broken and self.stage is Stage.ASKING:
                 self._fail(classify_stream(broken))
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether nothing ended what its SYN began: a firewall on the way may keep an entry."""
+        if self.stage is Stage.CONNECTING:
+            return True
+        return not self.connected and self.fault is not None and self.fault.failure in _SENT_IN_VAIN
 
     def count_syns(self) -> int:
         """SYNs sent, the kernel's own retransmissions included."""

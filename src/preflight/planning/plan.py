@@ -24,6 +24,7 @@ from preflight.planning.flows import (
     first_addresses,
     nodes_with,
 )
+from preflight.planning.sharing import check_half_open, share_rate
 from preflight.ports import Ranges, count_ports, union
 
 FEWEST_VIP_CONNECTIONS = 6
@@ -49,8 +50,11 @@ def make_plan(
     """A whole run. Only nodes, VIPs and rules that take part in these flows are in it.
 
     `limits.deadline` is the least deadline: it is raised to what the probes need at the rate
-    and patience given. To bound a run more tightly, replace it in the plan.
+    and patience given. To bound a run more tightly, replace it in the plan. Raises `ConfigError`
+    where `limits.max_half_open` is too small for so many sources.
     """
+    limits = limits or Limits()
+    check_half_open(limits, len({flow.source for flow in flows}))
     vips = {vip.name: vip for vip in cluster.vips}
     backends = {
         vip.name: tuple(node.name for node in nodes_with(cluster, [vip.backends]))
@@ -62,7 +66,6 @@ def make_plan(
         name for probe in probes for name in probe.answerers
     }
     used_rules = {flow.rule for flow in flows}
-    limits = limits or Limits()
     return Plan(
         run_id=run_id,
         cluster=cluster.name,
@@ -102,9 +105,7 @@ def make_plan(
     )
 
 
-def _plan_probes(
-    flows: tuple[Flow, ...], backends: dict[str, tuple[str, ...]]
-) -> tuple[Probe, ...]:
+def _plan_probes(flows: Iterable[Flow], backends: dict[str, tuple[str, ...]]) -> tuple[Probe, ...]:
     """One probe for a (source, destination, address, protocol), over the ports of all its flows."""
     grouped: dict[tuple[str, str, str, Protocol], list[Flow]] = {}
     for flow in flows:
@@ -151,7 +152,7 @@ def _vip_connections(backends: int) -> int:
 
 
 def _plan_listens(
-    flows: tuple[Flow, ...],
+    flows: Iterable[Flow],
     cluster: Cluster,
     vips: dict[str, Vip],
     backends: dict[str, tuple[str, ...]],
@@ -192,9 +193,10 @@ def _fit_deadline(probes: Iterable[Probe], limits: Limits) -> float:
     begun = Counter[str]()
     for probe in probes:
         begun[probe.source] += count_ports(probe.ports) * probe.connections
-    sending = max(begun.values(), default=0) / SLOW_SOURCE
-    if limits.rate:
-        sending = max(sending, begun.total() / limits.rate)
+    rates = share_rate(limits.rate, begun)
+    sending = max(
+        begun[source] / min(rate or SLOW_SOURCE, SLOW_SOURCE) for source, rate in rates.items()
+    )
     return max(limits.deadline, math.ceil((sending + limits.patience + SLACK) * 10) / 10)
 
 
