@@ -13,6 +13,7 @@ from preflight.errors import ConfigError, PreflightError
 if TYPE_CHECKING:
     from preflight.check import Narrowing
     from preflight.model.cluster import Cluster, Profile
+    from preflight.model.plan import Limits
     from preflight.model.report import Report
 
 
@@ -53,6 +54,26 @@ RateOption = Annotated[
         "--rate", metavar="N|max", help="New connections a second in the whole run; max: no limit."
     ),
 ]
+MaxHalfOpenOption = Annotated[
+    int,
+    typer.Option(
+        "--max-half-open",
+        min=1,
+        max=1_000_000,
+        metavar="N",
+        help="TCP connections without an answer to their SYN, in the whole run.",
+    ),
+]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        min=1,
+        max=65_535,
+        metavar="N",
+        help="Try N ports of each range, spread over it; the others are untested.",
+    ),
+]
 
 
 def read_cluster(path: Path) -> "tuple[Cluster, Profile]":
@@ -81,6 +102,13 @@ def read_narrowing(
         destinations=tuple(to or ()),
         ports=ports,
     )
+
+
+def read_limits(rate: str, max_half_open: int, sample: int | None) -> "Limits":
+    """The options that bound a run as one value. Raises `ConfigError`."""
+    from preflight.model.plan import Limits
+
+    return Limits(rate=parse_rate(rate), max_half_open=max_half_open, sample=sample)
 
 
 def parse_rate(text: str) -> float | None:

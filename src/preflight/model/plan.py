@@ -141,6 +141,9 @@ class Limits(Struct, frozen=True, kw_only=True):
     """How long an agent is waited for."""
     full_size: int = 8_192
     """Bytes of the full-size TCP challenge."""
+    sample: int | None = None
+    """How many ports are tried of each range that has more of them; None: all. The others are
+    `untested`."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
@@ -25,7 +25,7 @@ from preflight.planning.flows import (
     nodes_with,
 )
 from preflight.planning.sharing import check_half_open, share_rate
-from preflight.ports import Ranges, count_ports, union
+from preflight.ports import Ranges, count_ports, spread, union
 
 FEWEST_VIP_CONNECTIONS = 6
 MISSED_BACKEND = 0.001
@@ -60,7 +60,8 @@ def make_plan(
         vip.name: tuple(node.name for node in nodes_with(cluster, [vip.backends]))
         for vip in cluster.vips
     }
-    probes = _plan_probes(flows, backends)
+    tried = [structs.replace(flow, ports=sample_ports(flow.ports, limits.sample)) for flow in flows]
+    probes = _plan_probes(tried, backends)
     used_vips = {flow.destination for flow in flows} & vips.keys()
     used_nodes = {flow.source for flow in flows} | {
         name for probe in probes for name in probe.answerers
@@ -98,11 +99,21 @@ def make_plan(
             if rule.name in used_rules
         ),
         flows=flows,
-        listens=_plan_listens(flows, cluster, vips, backends),
+        listens=_plan_listens(tried, cluster, vips, backends),
         probes=probes,
         limits=structs.replace(limits, deadline=_fit_deadline(probes, limits)),
-        notes=tuple(_notes(flows, cluster, profile, used_nodes)),
+        notes=(
+            *_notes(flows, cluster, profile, used_nodes),
+            *_sample_note(flows, probes, limits.sample),
+        ),
     )
+
+
+def sample_ports(ranges: Ranges, wanted: int | None) -> Ranges:
+    """The ports that are tried of these: so many of each range, its ends among them; None: all."""
+    if wanted is None:
+        return ranges
+    return union(*(spread((one,), wanted) for one in ranges))
 
 
 def _plan_probes(flows: Iterable[Flow], backends: dict[str, tuple[str, ...]]) -> tuple[Probe, ...]:
@@ -228,6 +239,17 @@ def _notes(
     idle = [node.name for node in cluster.nodes if node.name not in used_nodes]
     if idle:
         yield f"no flow of this run begins or ends at {', '.join(idle)}"
+
+
+def _sample_note(
+    flows: Iterable[Flow], probes: Iterable[Probe], wanted: int | None
+) -> Iterator[str]:
+    left_out = _count_flows(flows) - sum(count_ports(probe.ports) for probe in probes)
+    if wanted is not None and left_out:
+        yield (
+            f"--sample {wanted}: of each range of more ports, {wanted} are tried; "
+            f"{left_out:,} flows are left out, and will be untested"
+        )
 
 
 def _count_flows(flows: Iterable[Flow]) -> int:

@@ -76,6 +76,7 @@ def test_quiet_says_nothing_beside_the_report(cluster: Path) -> None:
         (["--from", "nobody"], "nobody"),
         (["--only", "destination:source"], ""),
         (["--port", "9"], ""),
+        (["--max-half-open", "1"], "it must be at least 2"),
         (["--output", "/nowhere/at/all/run.jsonl"], "No such file or directory"),
         (["--output", "/"], "Is a directory"),
         (["--key-file", "/nowhere.key"], "there is no key file /nowhere.key"),
@@ -87,7 +88,17 @@ def test_wrong_options_are_one_sentence(cluster: Path, options: list[str], words
 
 
 @pytest.mark.parametrize(
-    "options", [["--format", "xml"], ["--deadline", "soon"], ["--deadline", "nan"], ["--frmat"]]
+    "options",
+    [
+        ["--format", "xml"],
+        ["--deadline", "soon"],
+        ["--deadline", "nan"],
+        ["--frmat"],
+        ["--sample", "0"],
+        ["--sample", "many"],
+        ["--max-half-open", "0"],
+        ["--max-half-open", "1.5"],
+    ],
 )
 def test_unknown_options_and_values_are_usage_errors(cluster: Path, options: list[str]) -> None:
     done = run("check", "--cluster", cluster, *options)
