@@ -214,7 +214,7 @@ def _run(cluster: LabCluster, setting: Setting, folder: Path) -> CheckedInNamesp
     options = ["--format", "json", "--output", str(run_file)]
     limits = setting.limits
     options += ["--rate", "max" if limits.rate is None else str(limits.rate)]
-    options += ["--max-half-open", str(limits.max_half_open)]
+    options += ["--max-half-open", str(limits.max_half_open), "--close", limits.close]
     options += ["--sample", str(limits.sample)] if limits.sample is not None else []
     options += ["--deadline", str(setting.deadline)] if setting.deadline is not None else []
     dying = [fault.node for fault in setting.faults if isinstance(fault, faults.Dies)]

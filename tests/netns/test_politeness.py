@@ -17,13 +17,16 @@ from preflight.lab.topology import ROUTER, LabNode
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 from preflight.model.report import Cause, Verdict
 from preflight.ports import count_ports
-from tests.netns.harness import OPEN, Cluster, Told, ports_of, profile_of
+from tests.netns.harness import OPEN, Checked, Cluster, Told, ports_of, profile_of
 
+RANGE = "30000-32767"
+RANGE_PORTS = 2_768
 TRACKS = "{ type filter hook forward priority filter; policy accept; ct state new counter; }"
 """A rule that makes the router keep a state table, as a firewall does."""
 WRITES_COUNTS = """
 while :; do cat /proc/sys/net/netfilter/nf_conntrack_count; sleep 0.05; done
 """
+TIME_WAIT = "06"
 
 
 def plan(cluster: Cluster, *options: str) -> dict[str, Any]:
@@ -137,3 +140,75 @@ def test_new_connections_keep_to_the_rate(tmp_path: Path) -> None:
     (seconds,) = (p.elapsed_ms / 1000 for p in checked.report.phases if p.name == "probe")
     assert begun >= 2 * (3 * 20 + 600)
     assert begun <= rate * seconds + len(nodes)
+
+
+@pytest.fixture(scope="module")
+def closing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Cluster]]:
+    """A source with fewer ports of its own than there are connections to make."""
+    few_ports = {"net.ipv4.ip_local_port_range": "40000 40999"}
+    nodes = [
+        LabNode("s1", ("10.77.1.11",), sysctls=few_ports),
+        LabNode("d1", ("10.77.2.11",)),
+        LabNode("d2", ("10.77.3.11",)),
+    ]
+    roles = {"s1": ["source"], "d1": ["destination"], "d2": ["destination"]}
+    profile = profile_of({"nodeports": f"{RANGE}/tcp"})
+    with Lab(nodes) as lab:
+        cluster = Cluster(lab, tmp_path_factory.mktemp("closing"), roles, profile=profile)
+        cluster.start_agents()
+        yield lab, cluster
+
+
+def time_waits(lab: Lab, where: str) -> int:
+    """Connections from or to the range that a node keeps in TIME_WAIT (proc(5), net/tcp)."""
+    rows = [row.split() for row in lab.run(where, ["cat", "/proc/net/tcp"]).stdout.splitlines()[1:]]
+    ports = [
+        {int(place.rpartition(":")[2], 16) for place in row[1:3]}
+        for row in rows
+        if row[3] == TIME_WAIT
+    ]
+    return sum(any(30_000 <= port <= 32_767 for port in ends) for ends in ports)
+
+
+def count_resets(lab: Lab) -> int:
+    """TCP resets from or to the range that the router saw, since `RESETS` was planted."""
+    listed = json.loads(lab.run(ROUTER, ["nft", "-j", "list", "counters"]).stdout)["nftables"]
+    return sum(one["counter"]["packets"] for one in listed if "counter" in one)
+
+
+RESETS = f"""
+table inet watched {{
+    counter resets {{ }}
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        tcp flags & rst == rst tcp dport {RANGE} counter name resets
+        tcp flags & rst == rst tcp sport {RANGE} counter name resets
+    }}
+}}
+"""
+
+
+def surplus(checked: Checked) -> int:
+    """Connections beyond one a port: each of them may have ended with a reset of the kernel."""
+    return sum(flow.evidence.attempts - count_ports(ports_of([flow])) for flow in checked.all_flows)
+
+
+def test_resets_leave_no_time_wait_anywhere(closing: tuple[Lab, Cluster]) -> None:
+    lab, cluster = closing
+    checked = cluster.run_check("--rate", "max")
+    assert {(flow.ports, Told.by(flow)) for flow in checked.all_flows} == {(RANGE, OPEN)}
+    assert {time_waits(lab, where) for where in lab.nodes} == {0}
+
+
+def test_an_orderly_close_leaves_time_wait_at_the_source_and_ports_do_not_run_out(
+    closing: tuple[Lab, Cluster],
+) -> None:
+    lab, cluster = closing
+    lab.run(ROUTER, ["nft", "-f", "-"], text=RESETS)
+    # Again at once: listeners can bind while the source still waits, and its ports are enough.
+    for turn in (1, 2):
+        checked = cluster.run_check("--rate", "max", "--close", "fin")
+        assert {(flow.ports, Told.by(flow)) for flow in checked.all_flows} == {(RANGE, OPEN)}
+        assert count_resets(lab) <= turn * surplus(checked)
+        assert time_waits(lab, "s1") >= 2 * RANGE_PORTS
+        assert {time_waits(lab, where) for where in ("d1", "d2")} == {0}

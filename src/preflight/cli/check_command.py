@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from preflight.cli.options import (
+    Close,
+    CloseOption,
     ClusterOption,
     FromOption,
     MaxHalfOpenOption,
@@ -51,6 +53,7 @@ def check(
     rate: RateOption = "5000",
     max_half_open: MaxHalfOpenOption = 20_000,
     sample: SampleOption = None,
+    close: CloseOption = Close.RESET,
     deadline: Annotated[
         float | None,
         typer.Option(
@@ -91,7 +94,7 @@ def check(
 
     loaded, profile = read_cluster(cluster)
     narrowing: Narrowing = read_narrowing(only, from_, to, port)
-    limits = read_limits(rate, max_half_open, sample)
+    limits = read_limits(rate, max_half_open, sample, close)
     plan = plan_run(loaded, profile, narrowing, limits=limits, deadline=deadline)
     key = load_coordinator_key(_key_path(cluster, loaded.key_file, key_file))
     _provide_descriptors(plan)

@@ -24,6 +24,13 @@ class ReportFormat(StrEnum):
     JSON = "json"
 
 
+class Close(StrEnum):
+    """How TCP connections end."""
+
+    RESET = "reset"
+    FIN = "fin"
+
+
 ClusterOption = Annotated[
     Path,
     typer.Option(
@@ -74,6 +81,13 @@ SampleOption = Annotated[
         help="Try N ports of each range, spread over it; the others are untested.",
     ),
 ]
+CloseOption = Annotated[
+    Close,
+    typer.Option(
+        "--close",
+        help="How TCP connections end: reset, or in order (fin) where resets raise alarms.",
+    ),
+]
 
 
 def read_cluster(path: Path) -> "tuple[Cluster, Profile]":
@@ -104,11 +118,13 @@ def read_narrowing(
     )
 
 
-def read_limits(rate: str, max_half_open: int, sample: int | None) -> "Limits":
+def read_limits(rate: str, max_half_open: int, sample: int | None, close: Close) -> "Limits":
     """The options that bound a run as one value. Raises `ConfigError`."""
     from preflight.model.plan import Limits
 
-    return Limits(rate=parse_rate(rate), max_half_open=max_half_open, sample=sample)
+    return Limits(
+        rate=parse_rate(rate), max_half_open=max_half_open, sample=sample, close=close.value
+    )
 
 
 def parse_rate(text: str) -> float | None:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from preflight.cli.options import (
+    Close,
+    CloseOption,
     ClusterOption,
     FromOption,
     MaxHalfOpenOption,
@@ -36,6 +38,7 @@ def plan(
     rate: RateOption = "5000",
     max_half_open: MaxHalfOpenOption = 20_000,
     sample: SampleOption = None,
+    close: CloseOption = Close.RESET,
 ) -> None:
     """Print every flow that would be probed, and what the run costs the network.
 
@@ -55,7 +58,7 @@ def plan(
         raise ConfigError("a notice is a text; leave out --format json", path="--notice")
     loaded, profile = read_cluster(cluster)
     narrowing = read_narrowing(only, from_, to, port)
-    limits = read_limits(rate, max_half_open, sample)
+    limits = read_limits(rate, max_half_open, sample, close)
     planned = plan_run(loaded, profile, narrowing, limits=limits, deadline=None)
     if notice:
         for warning in loaded.warnings:

@@ -102,6 +102,7 @@ def _share(limits: Limits, rate: float | None, max_half_open: int, deadline: flo
         patience=limits.patience,
         deadline=deadline,
         full_size=limits.full_size,
+        close=limits.close,
     )
 
 

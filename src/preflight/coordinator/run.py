@@ -149,7 +149,7 @@ class _Run:
 
     async def _hold(self, handle: AgentHandle) -> None:
         listens = tuple(one for one in self.plan.listens if one.node == handle.name)
-        await handle.hold(listens, HOLD_PATIENCE)
+        await handle.hold(listens, HOLD_PATIENCE, self.plan.limits.close)
         held = sum(
             count_ports(one.ports)
             for one in handle.observation.listeners

@@ -8,6 +8,8 @@ from preflight.model.cluster import Expected, Protocol
 from preflight.ports import Ranges
 
 Family = Literal[4, 6]
+Close = Literal["fin", "reset"]
+"""How a TCP connection of ours ends: in order, or with a reset, which leaves no TIME_WAIT."""
 
 SECOND_LOOK_INTERVAL = 1.1
 """Seconds. Linux sends one ICMP error a second to each address (icmp_ratelimit); a bit more than
@@ -90,6 +92,7 @@ class Share(Struct, frozen=True, kw_only=True):
     patience: float
     deadline: float
     full_size: int
+    close: Close = "reset"
 
 
 class PlannedNode(Struct, frozen=True, kw_only=True):
@@ -144,6 +147,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     sample: int | None = None
     """How many ports are tried of each range that has more of them; None: all. The others are
     `untested`."""
+    close: Close = "reset"
+    """How TCP connections end. With "fin" the source closes first, and keeps TIME_WAIT."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):

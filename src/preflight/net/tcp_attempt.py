@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from preflight.model.observation import Attempt, Failure, Operation
+from preflight.model.plan import Close
 from preflight.net.classify import Fault, classify, classify_stream, is_closed
 from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import FIRST_BYTES, check_answer, own_address
@@ -78,13 +79,18 @@ class TcpAttempt:
         self._unsent = b""
         self._received = b""
 
-    def begin(self, family: int, address: tuple[Any, ...]) -> None:
+    def begin(self, family: int, address: tuple[Any, ...], close: Close = "reset") -> None:
         """Send the SYN. It may fail at once: then the stage is ENDED."""
         try:
             self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             enable_error_queue(sock)
-            # Closing sends a RST: no TIME_WAIT remains here or at the destination.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            if close == "reset":
+                # Closing sends a RST: no TIME_WAIT remains here or at the destination.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            else:
+                # TIME_WAIT remains here, and keeps nobody from listening on this port who sets
+                # this option as well: the kernel wants it of both.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             code = sock.connect_ex(address)
             self.local_address, self.local_port = own_address(sock)
         except OSError as error:

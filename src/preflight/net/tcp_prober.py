@@ -149,7 +149,8 @@ class TcpProber:
         now = self._loop.now
         challenge = None if task.connect_only else new_challenge(self._work.run_id, task.size)
         attempt = TcpAttempt(destination.asked, challenge, self._work.key, now)
-        attempt.begin(destination.family, destination.socket_address(task.port))
+        address = destination.socket_address(task.port)
+        attempt.begin(destination.family, address, self._work.share.close)
         task.note_begun(attempt, now)
         if attempt.sock is None or attempt.stage is Stage.ENDED:
             self._work.half_open.give_back()

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from preflight.model.plan import Plan
+from preflight.model.plan import Close, Plan
 from preflight.planning import PlanCount, count, sample_ports
 from preflight.ports import count_ports, format_ports
 from preflight.render.plan_groups import FlowGroup, group_flows
@@ -21,7 +21,7 @@ def render_notice(plan: Plan) -> str:
         _opening(plan, counted),
         ["WHO TO CALL", f"  Name and telephone: {_BLANK}", f"  When:               {_BLANK}"],
         ["WHAT WILL BE SEEN", *_manner(plan, counted)],
-        ["HOW TO RECOGNISE IT", *_marks()],
+        ["HOW TO RECOGNISE IT", *_marks(plan.limits.close)],
         ["WHAT REMAINS", *_remains(counted)],
         ["CONNECTIONS OF THE TEST ITSELF", *_control(counted)],
         ["CONNECTIONS THAT ARE TRIED"],
@@ -65,7 +65,7 @@ def _manner(plan: Plan, counted: PlanCount) -> Iterator[str]:
     yield _item(f"about {counted.seconds:,.0f} seconds at most, from first to last packet")
 
 
-def _marks() -> Iterator[str]:
+def _marks(close: Close) -> Iterator[str]:
     yield _item(
         f"every payload begins with the four bytes {MAGIC.hex(' ')} (hexadecimal), both ways, in "
         "TCP and in UDP"
@@ -73,6 +73,8 @@ def _marks() -> Iterator[str]:
     yield _item("every payload ends with an HMAC-SHA256 over all of it, 32 bytes")
     yield _item(
         "connections are ended by the source with a reset (RST), so that none lingers in TIME_WAIT"
+        if close == "reset"
+        else "connections are ended in order, with FIN, by the source first"
     )
     yield _item(
         "payloads are 256 bytes, once for each pair of machines 8,192 bytes; nothing is sent to a "

@@ -40,6 +40,10 @@ def cost_lines(counted: PlanCount, limits: Limits) -> Iterator[str]:
     yield (f"without an answer: at most {limits.max_half_open:,} TCP connections in the whole run")
     if limits.sample is not None:
         yield f"sample: {limits.sample:,} ports of each range with more; the others are untested"
+    if limits.close == "reset":
+        yield "closing: the source resets each TCP connection; no side keeps it in TIME_WAIT"
+    else:
+        yield "closing: the source ends each TCP connection in order (FIN), and keeps TIME_WAIT"
     yield f"duration: about {counted.seconds:,.0f} s at most"
     yield (
         f"firewall state: at most {counted.state_entries:,} entries in a table that sees all of it"

@@ -147,11 +147,12 @@ def test_a_vip_is_challenged_as_long_as_one_backend_can_answer() -> None:
 def test_bounds_are_shared_by_work_and_nobody_gets_nothing() -> None:
     small = probe(1, "w3", "w2", "10.0.0.2", ((6443, 6443),))
     orders = first_orders(plan(TO_W2, small), agents())
-    shares = share_out(Limits(rate=1000), orders)
+    shares = share_out(Limits(rate=1000, close="fin"), orders)
     assert {source: share.rate for source, share in shares.items()} == {"w1": 950, "w3": 50}
     # One port's twelve SYNs and two more connections, and all the rest of the first pass.
     assert shares["w3"].max_half_open == 14
     assert shares["w1"].max_half_open == 18_000 - 14
+    assert {share.close for share in shares.values()} == {"fin"}
     assert share_out(Limits(rate=None), orders)["w1"].rate is None
 
 
