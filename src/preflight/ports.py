@@ -71,6 +71,18 @@ def count_ports(ranges: Ranges) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
+def spread(ranges: Ranges, wanted: int) -> Ranges:
+    """At most so many of the ports, from all over the ranges, the first and the last included."""
+    count = count_ports(ranges)
+    if count <= wanted:
+        return ranges
+    if wanted <= 0:
+        return ()
+    step = (count - 1) / max(1, wanted - 1)
+    places = {round(index * step) for index in range(wanted)}
+    return from_ports(port for place, port in enumerate(each_port(ranges)) if place in places)
+
+
 def union(*many: Ranges) -> Ranges:
     """The ports that are in any of them."""
     return normalise(one for ranges in many for one in ranges)

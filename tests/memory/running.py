@@ -45,7 +45,7 @@ class Watcher(SilentObserver):
 def plan_setting(setting: Setting, folder: Path) -> Plan:
     """From the files of a setting to its plan, as the command does it."""
     cluster, profile = load_cluster(setting.write(folder))
-    return plan_run(cluster, profile, Narrowing(), rate=setting.rate, deadline=setting.deadline)
+    return plan_run(cluster, profile, Narrowing(), limits=setting.limits, deadline=setting.deadline)
 
 
 async def check_in_memory(

@@ -36,6 +36,7 @@ from preflight.model.plan import (
     PlannedVip,
     Probe,
 )
+from preflight.planning import sample_ports
 from preflight.ports import Ranges, count_ports, parse_ports, subtract, union
 
 RUN_ID = "0f" * 16
@@ -324,10 +325,10 @@ class World:
             for node in vip.backends if vip else (flow.destination,):
                 own = self._address(node, flow.family) if vip else flow.destination_address
                 key = (node, flow.protocol, own, False)
-                wanted[key] = union(wanted[key], flow.ports)
+                wanted[key] = union(wanted[key], self._tried(flow))
                 if vip:
                     key = (node, flow.protocol, vip.address, True)
-                    wanted[key] = union(wanted[key], flow.ports)
+                    wanted[key] = union(wanted[key], self._tried(flow))
         return tuple(
             Listen(node=node, protocol=protocol, address=address, ports=ports, only_if_local=local)
             for (node, protocol, address, local), ports in wanted.items()
@@ -337,7 +338,7 @@ class World:
         wanted: dict[tuple[str, str, Protocol, str], Ranges] = defaultdict(tuple)
         for flow in self.flows:
             key = (flow.source, flow.destination, flow.protocol, flow.destination_address)
-            wanted[key] = union(wanted[key], flow.ports)
+            wanted[key] = union(wanted[key], self._tried(flow))
         return tuple(
             Probe(
                 id=number,
@@ -356,6 +357,9 @@ class World:
                 wanted.items()
             )
         )
+
+    def _tried(self, flow: Flow) -> Ranges:
+        return sample_ports(flow.ports, self.limits.sample)
 
     def _address(self, node: str, family: int) -> str:
         return next(a for a in self.nodes[node].addresses if (":" in a) == (family != 4))

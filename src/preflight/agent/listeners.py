@@ -15,7 +15,7 @@ from preflight.model.observation import (
     ListenerStatus,
     Sighting,
 )
-from preflight.model.plan import Listen
+from preflight.model.plan import Close, Listen
 from preflight.net.answering import Identity
 from preflight.net.binding import (
     BindDenied,
@@ -65,7 +65,9 @@ class Listeners:
         self._places: set[_Place] = set()
         self._overflows_before = 0
 
-    async def hold(self, listens: Sequence[Listen]) -> tuple[ListenerState, ...]:
+    async def hold(
+        self, listens: Sequence[Listen], close: Close = "reset"
+    ) -> tuple[ListenerState, ...]:
         """Bind every port that is asked for, and say what became of each.
 
         A VIP's address (`only_if_local`) that is not on this host is left out. Raises
@@ -75,7 +77,7 @@ class Listeners:
         places = list(dict.fromkeys(_places(listens)))
         fates: dict[_Place, _Fate] = {}
         try:
-            self._prepare(sum(place not in self._places for place in places))
+            self._prepare(sum(place not in self._places for place in places), close)
             for number, place in enumerate(places):
                 if number % BINDS_AT_ONCE == BINDS_AT_ONCE - 1:
                     await asyncio.sleep(0)
@@ -118,7 +120,7 @@ class Listeners:
             tcp.stop()
         await self._udp.stop()
 
-    def _prepare(self, ports: int) -> None:
+    def _prepare(self, ports: int, close: Close) -> None:
         limit, in_use = raise_descriptor_limit(), open_descriptors()
         # Half of what is left is for the probes that this agent sends at the same time.
         connections = (limit - in_use - ports) // 2
@@ -134,6 +136,7 @@ class Listeners:
                 self._identity,
                 self._journal,
                 max_connections=min(connections, MAX_CONNECTIONS),
+                close=close,
             )
 
     async def _hold_one(self, place: _Place) -> _Fate:

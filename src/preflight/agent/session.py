@@ -141,7 +141,7 @@ class Session:
         ]
         try:
             # A node that others need not reach needs no descriptors for listeners either.
-            states = await self._listeners.hold(to_bind) if to_bind else ()
+            states = await self._listeners.hold(to_bind, message.close) if to_bind else ()
         except LimitError as error:
             await self._conversation.send(
                 Refused(

@@ -14,7 +14,7 @@ from msgspec import structs
 import preflight
 from preflight.errors import WireError
 from preflight.model.observation import AgentObservation, AgentState, Outcome, Reason
-from preflight.model.plan import Listen, PlannedNode, ProbeOrder, Share
+from preflight.model.plan import Close, Listen, PlannedNode, ProbeOrder, Share
 from preflight.net.control import DialFailed
 from preflight.net.conversation import ConversationEnded, CoordinatorEnd
 from preflight.wire.messages import (
@@ -143,9 +143,10 @@ class AgentHandle:
                 said = "it did not greet back in our conversation"
                 self._set_state("refused", said, Reason.VERSION)
 
-    async def hold(self, listens: tuple[Listen, ...], patience: float) -> None:
+    async def hold(self, listens: tuple[Listen, ...], patience: float, close: Close) -> None:
         """Have it hold its ports."""
-        reply = await self._request(Hold(listens=listens), Held, patience, "hold its ports")
+        order = Hold(listens=listens, close=close)
+        reply = await self._request(order, Held, patience, "hold its ports")
         if isinstance(reply, Held):
             self.observation = structs.replace(self.observation, listeners=reply.listeners)
 

@@ -17,26 +17,19 @@ from preflight.model.plan import (
     ProbeOrder,
     Share,
 )
-from preflight.ports import (
-    Ranges,
-    count_ports,
-    each_port,
-    from_ports,
-    intersect,
-    subtract,
-    union,
+from preflight.planning.sharing import (
+    TRIES_OF_A_LOOK,
+    first_pass_half_open,
+    most_looks,
+    share_half_open,
+    share_rate,
 )
+from preflight.ports import Ranges, count_ports, intersect, spread, subtract, union
 
 SAMPLE = 3
 """Silent ports of a flow that are looked at again where there are too many to look at all."""
 _HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 """Families, types and codes that a router sends after it has looked for a host in vain."""
-SMALLEST_HALF_OPEN = 64
-"""Unanswered SYNs that every source may have, however many sources share the bound."""
-SMALLEST_RATE = 50.0
-"""Connections a second that every source may begin, as long as these are together at most a
-tenth of the run's: a few flows must not wait behind the NodePorts of others."""
-_FLOORS = 0.1
 
 
 def first_orders(
@@ -84,36 +77,33 @@ def _held_by_others(
 
 
 def share_out(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
-    """Each source's part of the run's bounds: a floor, and by how much it has to do.
-
-    Unanswered SYNs are shared to the last one; the rates may together be a tenth above the run's,
-    for the short time that sources with little to do need.
-    """
+    """Each source's part of the run's bounds in the first pass."""
     work = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
-    total = sum(work.values()) or 1
-    # A source with few flows must not lose them to another one's NodePorts.
-    equal = limits.max_half_open // (2 * max(1, len(work)))
-    floors = {source: min(part, equal) for source, part in work.items()}
-    left, above = limits.max_half_open - sum(floors.values()), total - sum(floors.values())
+    rooms = share_half_open(first_pass_half_open(limits), work)
     return {
-        source: Share(
-            rate=_rate(limits.rate, len(work), part / total),
-            max_half_open=max(
-                SMALLEST_HALF_OPEN,
-                floors[source] + left * (part - floors[source]) // max(1, above),
-            ),
-            patience=limits.patience,
-            deadline=limits.deadline,
-            full_size=limits.full_size,
-        )
-        for source, part in work.items()
+        source: _share(limits, rate, rooms[source], limits.deadline)
+        for source, rate in share_rate(limits.rate, work).items()
     }
 
 
-def _rate(rate: float | None, sources: int, part: float) -> float | None:
-    if rate is None:
-        return None
-    return max(1.0, rate * part, min(SMALLEST_RATE, rate * _FLOORS / sources))
+def share_out_looks(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
+    """Each source's part of the run's bounds in the second look."""
+    looks = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
+    return {
+        source: _share(limits, rate, looks[source] * TRIES_OF_A_LOOK, limits.second_look)
+        for source, rate in share_rate(limits.rate, looks).items()
+    }
+
+
+def _share(limits: Limits, rate: float | None, max_half_open: int, deadline: float) -> Share:
+    return Share(
+        rate=rate,
+        max_half_open=max_half_open,
+        patience=limits.patience,
+        deadline=deadline,
+        full_size=limits.full_size,
+        close=limits.close,
+    )
 
 
 def _connections(order: ProbeOrder) -> int:
@@ -128,7 +118,7 @@ def second_orders(
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
     so silence beside ICMP may be the same refusal. Such ports are tried again: all, or a few of
     each flow, first of probes that saw ICMP themselves. Each sender has a limit of its own, and
-    so a lane; `bound` is in seconds.
+    so a lane; `bound` is in seconds. All looks together stay within the run's bounds.
     """
     probes = {probe.id: probe for probe in plan.probes}
     silent: dict[int, Ranges] = defaultdict(tuple)
@@ -149,13 +139,17 @@ def second_orders(
         sender = _likely_sender(probes[part.number], probes, heard, plan)
         if sender is not None:
             lanes[probes[part.number].source, sender].append(part)
+    left = most_looks(plan.limits)
+    each = max(SAMPLE, left // max(1, len(lanes)))
     orders: dict[str, list[ProbeOrder]] = defaultdict(list)
     for (source, sender), parts in lanes.items():
         is_slow = (source, sender) in slow
         if is_slow:
             # Where one port of an address is known to lead nowhere, so are the others.
             parts.sort(key=lambda part: part.number in heard)
-        for number, ports in _chosen(parts, bound, slow=is_slow):
+        room = min(_room_in_time(bound, slow=is_slow), each, left)
+        for number, ports in _chosen(parts, room):
+            left -= count_ports(ports)
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
             order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
             orders[source].append(order)
@@ -199,16 +193,18 @@ def _by_flow(
             yield _Silence(beside, count_ports(ports), number, ports)
 
 
-def _chosen(
-    silent: Sequence[_Silence], bound: float, *, slow: bool
-) -> Iterator[tuple[int, Ranges]]:
-    """The ports of one lane, by flow: all silent ones where there is time for all."""
-    room = int(bound / SECOND_LOOK_INTERVAL)
+def _room_in_time(bound: float, *, slow: bool) -> int:
+    """How many ports a lane can try in so many seconds."""
     if slow:
-        room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
+        return int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
+    return int(bound / SECOND_LOOK_INTERVAL)
+
+
+def _chosen(silent: Sequence[_Silence], room: int) -> Iterator[tuple[int, Ranges]]:
+    """So many ports of one lane, by flow: all silent ones where there is room for all."""
     most = room if sum(part.silent for part in silent) <= room else SAMPLE
     for part in silent:
-        some = _spread(part.ports, min(most, room))
+        some = spread(part.ports, min(most, room))
         if not some:
             return
         room -= count_ports(some)
@@ -241,15 +237,3 @@ def _likely_sender(
         if sender not in others and (":" in sender) == (":" in probe.address)
     ]
     return likely[0] if likely else None
-
-
-def _spread(ranges: Ranges, wanted: int) -> Ranges:
-    """At most so many ports, from all over the ranges."""
-    count = count_ports(ranges)
-    if count <= wanted:
-        return ranges
-    if wanted <= 0:
-        return ()
-    step = (count - 1) / max(1, wanted - 1)
-    places = {round(index * step) for index in range(wanted)}
-    return from_ports(port for place, port in enumerate(each_port(ranges)) if place in places)

@@ -12,7 +12,12 @@ from datetime import UTC, datetime
 
 from preflight.coordinator.handles import AgentHandle, Dial
 from preflight.coordinator.observer import RunObserver
-from preflight.coordinator.orders import SMALLEST_HALF_OPEN, first_orders, second_orders, share_out
+from preflight.coordinator.orders import (
+    first_orders,
+    second_orders,
+    share_out,
+    share_out_looks,
+)
 from preflight.model.observation import Observations, Outcome, Phase, Sighting
 from preflight.model.plan import Plan, ProbeOrder, Share
 from preflight.ports import count_ports
@@ -101,15 +106,7 @@ class _Run:
         again = second_orders(self.plan, self.outcomes, limits.second_look)
         if again:
             async with self._phase("second-look", limits.second_look):
-                share = Share(
-                    rate=None,
-                    max_half_open=SMALLEST_HALF_OPEN,
-                    patience=limits.patience,
-                    deadline=limits.second_look,
-                    full_size=limits.full_size,
-                )
-                shares = dict.fromkeys(again, share)
-                await self._probe(again, shares, limits.second_look)
+                await self._probe(again, share_out_looks(limits, again), limits.second_look)
 
     async def collect(self) -> None:
         """Ask both ends' other half: what did the listeners see of what failed?"""
@@ -152,7 +149,7 @@ class _Run:
 
     async def _hold(self, handle: AgentHandle) -> None:
         listens = tuple(one for one in self.plan.listens if one.node == handle.name)
-        await handle.hold(listens, HOLD_PATIENCE)
+        await handle.hold(listens, HOLD_PATIENCE, self.plan.limits.close)
         held = sum(
             count_ports(one.ports)
             for one in handle.observation.listeners

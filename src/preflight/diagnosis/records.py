@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.grading import apply_grade, grade_flow
 from preflight.diagnosis.judgement import Judgement, Scene
+from preflight.diagnosis.notes import LEFT_OUT
 from preflight.diagnosis.tally import Part, Tally, add_up
 from preflight.diagnosis.wording import Story, explain
 from preflight.model.plan import Flow, Limits
@@ -18,9 +19,6 @@ from preflight.model.report import (
 )
 from preflight.ports import Ranges, format_ports, intersect, subtract, union
 
-NOT_PLANNED = Judgement(
-    verdict=Verdict.UNTESTED, cause=Cause.SKIPPED, note="the plan has no probe for it", held=False
-)
 _OWN_FAULT = frozenset({Cause.NO_ROUTE, Cause.NO_NEIGHBOUR, Cause.SEND_DENIED})
 """With these the packet never came as far as a firewall that could be meant to block it."""
 
@@ -75,8 +73,12 @@ def is_ok(flow: Flow, judgement: Judgement, *, strict: bool) -> bool | None:
 
 
 def _unplanned(flow: Flow, ports: Ranges, limits: Limits) -> Story:
+    note = "the plan has no probe for it"
+    if limits.sample is not None:
+        note = f"{LEFT_OUT}, which tries {limits.sample} ports of each range"
+    judgement = Judgement(verdict=Verdict.UNTESTED, cause=Cause.SKIPPED, note=note, held=False)
     return Story(
-        flow=flow, ports=ports, judgement=NOT_PLANNED, tally=Tally(), grade=None, limits=limits
+        flow=flow, ports=ports, judgement=judgement, tally=Tally(), grade=None, limits=limits
     )
 
 

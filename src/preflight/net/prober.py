@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from preflight.model.observation import Attempt, Failure, Icmp, Operation
 from preflight.model.plan import SLOW_PATIENCE, ProbeOrder, Share
 from preflight.net.classify import Fault
+from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
 from preflight.wire.challenge import SMALL_SIZE, Answer, Challenge, NotOurs, read_answer
 
@@ -29,6 +30,7 @@ class Work:
     key: bytes
     share: Share
     pace: Pace
+    half_open: HalfOpen
     once: bool = False
     """One SYN or datagram a port, and nothing again."""
 

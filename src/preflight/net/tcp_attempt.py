@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from preflight.model.observation import Attempt, Failure, Operation
+from preflight.model.plan import Close
 from preflight.net.classify import Fault, classify, classify_stream, is_closed
 from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import FIRST_BYTES, check_answer, own_address
@@ -20,6 +21,7 @@ _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | _BROKEN
 _RECEIVE_BYTES = 65_536
 _NO_LINGER = struct.pack("ii", 1, 0)
+_SENT_IN_VAIN = (Failure.NO_ANSWER, Failure.ICMP)
 
 # struct tcp_info (linux/tcp.h): tcpi_rtt in microseconds, and tcpi_total_retrans.
 _TCP_INFO_BYTES = 104
@@ -77,13 +79,18 @@ class TcpAttempt:
         self._unsent = b""
         self._received = b""
 
-    def begin(self, family: int, address: tuple[Any, ...]) -> None:
+    def begin(self, family: int, address: tuple[Any, ...], close: Close = "reset") -> None:
         """Send the SYN. It may fail at once: then the stage is ENDED."""
         try:
             self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             enable_error_queue(sock)
-            # Closing sends a RST: no TIME_WAIT remains here or at the destination.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            if close == "reset":
+                # Closing sends a RST: no TIME_WAIT remains here or at the destination.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            else:
+                # TIME_WAIT remains here, and keeps nobody from listening on this port who sets
+                # this option as well: the kernel wants it of both.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             code = sock.connect_ex(address)
             self.local_address, self.local_port = own_address(sock)
         except OSError as error:
@@ -109,6 +116,13 @@ class TcpAttempt:
                 self._receive()
             if broken and self.stage is Stage.ASKING:
                 self._fail(classify_stream(broken))
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether nothing ended what its SYN began: a firewall on the way may keep an entry."""
+        if self.stage is Stage.CONNECTING:
+            return True
+        return not self.connected and self.fault is not None and self.fault.failure in _SENT_IN_VAIN
 
     def count_syns(self) -> int:
         """SYNs sent, the kernel's own retransmissions included."""

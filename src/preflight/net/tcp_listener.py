@@ -1,9 +1,10 @@
 """All TCP listeners of an agent, and what they accept: one epoll loop in one thread.
 
 A listener is silent until it is spoken to (load balancers' health checks speak first), answers
-challenges of its own run, and leaves the closing to the source. Whatever else comes is counted,
-remembered and closed. A thread of its own, because thousands of listeners in the event loop
-would delay the heartbeats, and cost three times as much.
+challenges of its own run, and leaves the closing to the source: whoever closes first keeps
+TIME_WAIT, which here would keep these ports from programs that are started next. Whatever else
+comes is counted, remembered and closed. A thread of its own, because thousands of listeners in the
+event loop would delay the heartbeats, and cost three times as much.
 
 An ordinary connection's life, and what ends it early:
 
@@ -19,7 +20,9 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+from preflight.model.plan import Close
 from preflight.net.answering import Identity
 from preflight.net.journal import Journal, Listener, Seen
 from preflight.wire.challenge import MAGIC, MAX_SIZE, NotOurs, looks_like_ours
@@ -62,10 +65,19 @@ class _Connection:
 class TcpListeners:
     """Holds sockets that already listen. Call `add` and `stop` from one thread."""
 
-    def __init__(self, identity: Identity, journal: Journal, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        *,
+        max_connections: int,
+        close: Close = "reset",
+    ) -> None:
+        """`close`: how a connection ends that did not end by its source."""
         self._identity = identity
         self._journal = journal
         self._max_connections = max_connections
+        self._resets = close == "reset"
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self._connections: dict[int, _Connection] = {}  # by descriptor, the longest idle first
         self._epoll = select.epoll()
@@ -187,7 +199,7 @@ class TcpListeners:
             connection.spoke = True
         data = connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
         if not data:
-            self._close(connection, reset=False)
+            self._close(connection, ended=True)
             return
         connection.buffer += data
         challenge = self._identity.read(bytes(connection.buffer))
@@ -225,9 +237,12 @@ class TcpListeners:
         descriptor = connection.socket.fileno()
         self._connections[descriptor] = self._connections.pop(descriptor)
 
-    def _close(self, connection: _Connection, *, reset: bool = True) -> None:
-        """With `reset`, no TIME_WAIT is left; without, the source closed and keeps its own."""
+    def _close(self, connection: _Connection, *, ended: bool = False) -> None:
+        """With a reset no TIME_WAIT is left. Where the source `ended` it, it keeps its own."""
         del self._connections[connection.socket.fileno()]
-        if reset:
+        if self._resets and not ended:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+        elif not ended:
+            with suppress(OSError):  # what stays unread, the kernel answers with a reset
+                connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
         connection.socket.close()

@@ -16,6 +16,7 @@ import msgspec
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Outcome
 from preflight.model.plan import ProbeOrder
+from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
 from preflight.net.prober import PortResult, Prober, Report, Work, skipped
 from preflight.ports import count_ports, each_port
@@ -100,6 +101,7 @@ class Runner:
         self._context = context
         self._collector = _Collector(orders, on_outcomes, on_finished)
         self._pace = Pace(context.share.rate)
+        self._half_open = HalfOpen(context.share.max_half_open)
 
     async def run(self) -> None:
         """The first pass of all protocols side by side, then the second look."""
@@ -177,6 +179,7 @@ class Runner:
             key=self._context.key,
             share=self._context.share,
             pace=self._pace,
+            half_open=self._half_open,
             once=once,
         )
         await _run_in_thread(kind(work, report))

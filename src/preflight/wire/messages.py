@@ -27,7 +27,7 @@ from preflight.model.observation import (
     Reason,
     Sighting,
 )
-from preflight.model.plan import Listen, ProbeOrder, Share
+from preflight.model.plan import Close, Listen, ProbeOrder, Share
 
 WIRE_VERSION = 1
 MAX_MESSAGE = 32 * 1024 * 1024
@@ -74,6 +74,8 @@ class Hold(Struct, frozen=True, kw_only=True, tag=True):
     """Bind these ports, and answer challenges of this run on them."""
 
     listens: tuple[Listen, ...]
+    close: Close = "reset"
+    """How connections end that the listener itself closes."""
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True):

@@ -307,3 +307,14 @@ def test_leaves_no_time_wait_when_it_closes_first(listener: Listener) -> None:
         with pytest.raises(OSError, match="not connected"):
             source.getpeername()  # after a RST, unlike after a FIN, the connection is gone
     assert source_port
+
+
+def test_closes_in_order_where_resets_raise_alarms(journal: Journal) -> None:
+    held = TcpListeners(IDENTITY, journal, max_connections=64, close="fin")
+    listening, listener = bound("tcp", ADDRESS)
+    held.add(listening, listener)
+    with closing(connect(ADDRESS, listener.port)) as source:
+        source.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert read_block(source, 1) == b""
+        assert source.getpeername()[1] == listener.port  # after a RST it would not be connected
+    held.stop()

@@ -281,6 +281,34 @@ async def test_unanswered_syns_are_bounded() -> None:
     assert count_ports(by_failure[Failure.SKIPPED].ports) == 1
 
 
+async def test_further_syns_are_within_the_bound_too() -> None:
+    with closing(FullBacklog()) as first, closing(FullBacklog()) as second:
+        order = make_order("tcp", first.port, second.port)
+        seen = await probe_one(order, share(max_half_open=5, patience=2.5))
+    assert seen.failure is Failure.NO_ANSWER
+    assert seen.attempts == 5  # without the bound each had half a dozen
+
+
+async def test_further_connections_after_one_that_was_made_are_within_the_bound_too() -> None:
+    async with tcp_listener(close_at_once) as port:
+        seen = await probe_one(make_order("tcp", port), share(max_half_open=1))
+    assert seen.failure is Failure.CLOSED_AFTER_CONNECT
+    assert seen.attempts == 2  # without the bound three
+
+
+@pytest.mark.parametrize(("bound", "skipped"), [(6, 0), (5, 1)])
+async def test_second_looks_share_one_bound(bound: int, skipped: int) -> None:
+    # Each of the three is tried twice: silence may have been for want of quiet.
+    with closing(FullBacklog()) as silent:
+        orders = [
+            ProbeOrder(probe=make_probe("tcp", silent.port, id=n), second_look=True, lane=str(n))
+            for n in range(3)
+        ]
+        outcomes, _ = await probe(orders, share(max_half_open=bound))
+    assert [o.failure for o in outcomes].count(Failure.SKIPPED) == skipped
+    assert sum(o.failure is Failure.NO_ANSWER for o in outcomes) == 3 - skipped
+
+
 async def test_ports_that_were_never_tried_have_the_pace_before_retries() -> None:
     async with AsyncExitStack() as stack:
         silent = [stack.enter_context(closing(FullBacklog())).port for _ in range(3)]
