@@ -8,7 +8,7 @@ from msgspec import structs
 from preflight.errors import ConfigError
 from preflight.model.cluster import Cluster, Node, PortSet, Profile, Rule, Vip
 from preflight.model.plan import Flow, Limits, Listen, Plan, Probe
-from preflight.net.tcp_destination import MOST_SYNS
+from preflight.net.tcp_patience import MOST_SYNS
 from preflight.net.tcp_task import TRIES_AFTER_CONNECT
 from preflight.net.udp_exchange import FIRST_DATAGRAMS, LOSSY_DATAGRAMS
 from preflight.planning import count, expand_flows, make_plan, narrow, sample_ports
