@@ -145,3 +145,18 @@ def test_what_the_bounds_leave_out_is_untested(lab: Lab, cluster: Cluster) -> No
             assert told <= {OPEN, untested(Cause.SKIPPED)}
     assert checked.report is not None
     assert checked.report.summary.flows.untested > 0
+
+
+def test_a_range_of_datagrams_that_is_dropped_is_one_record(lab: Lab, cluster: Cluster) -> None:
+    # Twelve datagrams for each of them: the destination is asked about some of each port.
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/udp"}))
+    lab.plant(ROUTER, faults.drop(Traffic("udp", (), D1, RANGE)))
+    lab.plant(ROUTER, faults.drop(Traffic("udp", (), D2, RANGE), way="back"))
+    some = "30000-30999"
+    checked = cluster.run_check("--from", "s1", "--to", "d1", "--to", "d2", "--port", some)
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/tcp"}))
+    for destination, seen in (("d1", False), ("d2", True)):
+        for family in FAMILIES:
+            flow = checked.flow("s1", destination, "udp", family=family)
+            assert (flow.ports, Told.by(flow)) == (some, blocked(Cause.NO_ANSWER))
+            assert flow.evidence.seen_by_destination is seen
