@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from preflight.model.observation import AgentObservation, Failure, Outcome
+from preflight.model.observation import REFUSED, AgentObservation, Failure, Outcome
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
     SLOW_PATIENCE,
@@ -29,6 +29,8 @@ from preflight.ports import (
 
 SAMPLE = 3
 """Silent ports of a flow that are looked at again where there are too many to look at all."""
+MOST_RUNS = 5
+"""Up to so many runs of silent ports in one flow are told apart."""
 _HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 """Families, types and codes that a router sends after it has looked for a host in vain."""
 SMALLEST_HALF_OPEN = 64
@@ -131,18 +133,18 @@ def second_orders(
     so a lane; `bound` is in seconds.
     """
     probes = {probe.id: probe for probe in plan.probes}
-    silent: dict[int, Ranges] = defaultdict(tuple)
+    outcomes = tuple(outcomes)
+    silent = _silent_ports(outcomes)
     refused: dict[int, Ranges] = defaultdict(tuple)
     heard: dict[int, Counter[str]] = defaultdict(Counter)
     slow: set[tuple[str, str]] = set()
     for outcome in outcomes:
-        if outcome.failure is Failure.NO_ANSWER:
-            silent[outcome.probe] = union(silent[outcome.probe], outcome.ports)
-        elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
-            icmp = outcome.icmp
+        icmp = outcome.icmp
+        if icmp is not None and outcome.failure in REFUSED:
             heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
             refused[outcome.probe] = union(refused[outcome.probe], outcome.ports)
-            if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
+            kind = (icmp.family, icmp.type, icmp.code)
+            if outcome.failure is Failure.ICMP and kind in _HOST_UNREACHABLE:
                 slow.add((probes[outcome.probe].source, icmp.sender))
     lanes: dict[tuple[str, str], list[_Silence]] = defaultdict(list)
     for part in sorted(_by_flow(plan, silent, refused)):
@@ -162,6 +164,26 @@ def second_orders(
     return {source: tuple(ours) for source, ours in orders.items()}
 
 
+def _silent_ports(outcomes: Iterable[Outcome]) -> dict[int, Ranges]:
+    """By probe. What the source's own kernel refused with nothing but an errno is among them
+    where other ports of the probe show that its firewall sends errors.
+    """
+    silent: dict[int, Ranges] = defaultdict(tuple)
+    denied: dict[int, Ranges] = defaultdict(tuple)
+    told: set[int] = set()
+    for outcome in outcomes:
+        number = outcome.probe
+        if outcome.failure is Failure.NO_ANSWER:
+            silent[number] = union(silent[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED and outcome.icmp is None:
+            denied[number] = union(denied[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED:
+            told.add(number)
+    for number in told:
+        silent[number] = union(silent[number], denied[number])
+    return silent
+
+
 class _Silence(NamedTuple):
     """The silent ports of a flow. They sort as they are looked at: first those beside refused
     ports, which bring errors soon, and so show how much quiet their sender needs.
@@ -173,6 +195,8 @@ class _Silence(NamedTuple):
     number: int
     """The probe's."""
     ports: Ranges
+    runs: tuple[Ranges, ...]
+    """The same ports, cut where neighbours were neither silent nor refused."""
 
 
 def _by_flow(
@@ -196,23 +220,37 @@ def _by_flow(
             left[number] = subtract(left[number], ports)
             near = refused.get(number, ())
             beside = 0 if intersect(flow.ports, near) else 1 if near else 2
-            yield _Silence(beside, count_ports(ports), number, ports)
+            cut = (intersect((run,), ports) for run in intersect(flow.ports, union(ports, near)))
+            runs = tuple(run for run in cut if run)
+            yield _Silence(beside, count_ports(ports), number, ports, runs)
 
 
 def _chosen(
     silent: Sequence[_Silence], bound: float, *, slow: bool
 ) -> Iterator[tuple[int, Ranges]]:
-    """The ports of one lane, by flow: all silent ones where there is time for all."""
+    """The ports of one lane, by flow: all silent ones where there is time for all.
+
+    Otherwise a few of each flow, and what room is left goes to runs of silent ports that these
+    few are not from: such a run may be silent for a reason of its own.
+    """
     room = int(bound / SECOND_LOOK_INTERVAL)
     if slow:
         room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
     most = room if sum(part.silent for part in silent) <= room else SAMPLE
+    chosen: list[Ranges] = []
     for part in silent:
-        some = _spread(part.ports, min(most, room))
-        if not some:
-            return
-        room -= count_ports(some)
-        yield part.number, some
+        chosen.append(_spread(part.ports, min(most, room)))
+        room -= count_ports(chosen[-1])
+    for wanted in (1, SAMPLE):
+        for place, part in enumerate(silent):
+            for run in part.runs if len(part.runs) <= MOST_RUNS else ():
+                missing = min(room, wanted - count_ports(intersect(run, chosen[place])))
+                more = _spread(subtract(run, chosen[place]), missing)
+                chosen[place] = union(chosen[place], more)
+                room -= count_ports(more)
+    for part, ports in zip(silent, chosen, strict=True):
+        if ports:
+            yield part.number, ports
 
 
 def _likely_sender(

@@ -43,6 +43,11 @@ class Failure(StrEnum):
     """The source ran out of descriptors, ports or memory: `errno` says of what."""
 
 
+REFUSED = frozenset({Failure.ICMP, Failure.SEND_DENIED})
+"""With an `Outcome.icmp`: a firewall or a router said no, on the way or on the source itself. The
+kernel bounds how many of its errors it sends, its own to itself included (icmp_msgs_per_sec)."""
+
+
 class Operation(StrEnum):
     """Which step failed, or was the last that worked."""
 
