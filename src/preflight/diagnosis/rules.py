@@ -171,6 +171,8 @@ def connected_without_answer(case: Case) -> Judgement | None:
     other = seen_elsewhere(cell.outcomes, scene.probe, scene.index)
     if other is not None:
         return intercepted(Cause.WRONG_NODE, case, answered_by=other)
+    if cell.seen is Seen.HANDSHAKE:
+        return blocked(ending, case, possible=LEFT_BY_SIGHT[cell.seen], seen=False)
     if scene.vip:
         ending = Cause.STALLED if silent else Cause.NO_BACKEND
         return blocked(ending, case, possible=BEYOND_SOURCE, seen=False)

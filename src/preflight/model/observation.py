@@ -77,6 +77,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     connected: bool = False
     lost_syns: int = 0
     """TCP: SYNs without effect before this connection was made."""
+    unheard: bool = False
+    """TCP: connected, but whoever is there acknowledged nothing and repeated its SYN-ACK: it does
+    not get what follows the SYN (TCP_INFO)."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
