@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from preflight.model.observation import AgentObservation, Failure, Outcome
+from preflight.model.observation import REFUSED, AgentObservation, Failure, Outcome
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
     SLOW_PATIENCE,
@@ -28,6 +28,8 @@ from preflight.ports import Ranges, count_ports, intersect, spread, subtract, un
 
 SAMPLE = 3
 """Silent ports of a flow that are looked at again where there are too many to look at all."""
+MOST_RUNS = 5
+"""Up to so many runs of silent ports in one flow are told apart."""
 _HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 """Families, types and codes that a router sends after it has looked for a host in vain."""
 
@@ -121,18 +123,18 @@ def second_orders(
     so a lane; `bound` is in seconds. All looks together stay within the run's bounds.
     """
     probes = {probe.id: probe for probe in plan.probes}
-    silent: dict[int, Ranges] = defaultdict(tuple)
+    outcomes = tuple(outcomes)
+    silent = _silent_ports(outcomes)
     refused: dict[int, Ranges] = defaultdict(tuple)
     heard: dict[int, Counter[str]] = defaultdict(Counter)
     slow: set[tuple[str, str]] = set()
     for outcome in outcomes:
-        if outcome.failure is Failure.NO_ANSWER:
-            silent[outcome.probe] = union(silent[outcome.probe], outcome.ports)
-        elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
-            icmp = outcome.icmp
+        icmp = outcome.icmp
+        if icmp is not None and outcome.failure in REFUSED:
             heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
             refused[outcome.probe] = union(refused[outcome.probe], outcome.ports)
-            if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
+            kind = (icmp.family, icmp.type, icmp.code)
+            if outcome.failure is Failure.ICMP and kind in _HOST_UNREACHABLE:
                 slow.add((probes[outcome.probe].source, icmp.sender))
     lanes: dict[tuple[str, str], list[_Silence]] = defaultdict(list)
     for part in sorted(_by_flow(plan, silent, refused)):
@@ -156,6 +158,26 @@ def second_orders(
     return {source: tuple(ours) for source, ours in orders.items()}
 
 
+def _silent_ports(outcomes: Iterable[Outcome]) -> dict[int, Ranges]:
+    """By probe. What the source's own kernel refused with nothing but an errno is among them
+    where other ports of the probe show that its firewall sends errors.
+    """
+    silent: dict[int, Ranges] = defaultdict(tuple)
+    denied: dict[int, Ranges] = defaultdict(tuple)
+    told: set[int] = set()
+    for outcome in outcomes:
+        number = outcome.probe
+        if outcome.failure is Failure.NO_ANSWER:
+            silent[number] = union(silent[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED and outcome.icmp is None:
+            denied[number] = union(denied[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED:
+            told.add(number)
+    for number in told:
+        silent[number] = union(silent[number], denied[number])
+    return silent
+
+
 class _Silence(NamedTuple):
     """The silent ports of a flow. They sort as they are looked at: first those beside refused
     ports, which bring errors soon, and so show how much quiet their sender needs.
@@ -167,6 +189,8 @@ class _Silence(NamedTuple):
     number: int
     """The probe's."""
     ports: Ranges
+    runs: tuple[Ranges, ...]
+    """The same ports, cut where neighbours were neither silent nor refused."""
 
 
 def _by_flow(
@@ -190,7 +214,9 @@ def _by_flow(
             left[number] = subtract(left[number], ports)
             near = refused.get(number, ())
             beside = 0 if intersect(flow.ports, near) else 1 if near else 2
-            yield _Silence(beside, count_ports(ports), number, ports)
+            cut = (intersect((run,), ports) for run in intersect(flow.ports, union(ports, near)))
+            runs = tuple(run for run in cut if run)
+            yield _Silence(beside, count_ports(ports), number, ports, runs)
 
 
 def _room_in_time(bound: float, *, slow: bool) -> int:
@@ -201,14 +227,26 @@ def _room_in_time(bound: float, *, slow: bool) -> int:
 
 
 def _chosen(silent: Sequence[_Silence], room: int) -> Iterator[tuple[int, Ranges]]:
-    """So many ports of one lane, by flow: all silent ones where there is room for all."""
+    """So many ports of one lane, by flow: all silent ones where there is room for all.
+
+    Otherwise a few of each flow, and what room is left goes to runs of silent ports that these
+    few are not from: such a run may be silent for a reason of its own.
+    """
     most = room if sum(part.silent for part in silent) <= room else SAMPLE
+    chosen: list[Ranges] = []
     for part in silent:
-        some = spread(part.ports, min(most, room))
-        if not some:
-            return
-        room -= count_ports(some)
-        yield part.number, some
+        chosen.append(spread(part.ports, min(most, room)))
+        room -= count_ports(chosen[-1])
+    for wanted in (1, SAMPLE):
+        for place, part in enumerate(silent):
+            for run in part.runs if len(part.runs) <= MOST_RUNS else ():
+                missing = min(room, wanted - count_ports(intersect(run, chosen[place])))
+                more = spread(subtract(run, chosen[place]), missing)
+                chosen[place] = union(chosen[place], more)
+                room -= count_ports(more)
+    for part, ports in zip(silent, chosen, strict=True):
+        if ports:
+            yield part.number, ports
 
 
 def _likely_sender(

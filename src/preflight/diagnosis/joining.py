@@ -17,11 +17,13 @@ class Seen(IntEnum):
     """The listeners were asked about these attempts, and saw none."""
     ELSEWHERE = 1
     """Only another node's listener saw the challenge."""
-    CONNECTION = 2
+    HANDSHAKE = 2
+    """Nothing was accepted, but the SYN-ACK was repeated: what follows the SYN is lost."""
+    CONNECTION = 3
     """A connection was accepted; no valid challenge came on it."""
-    CHALLENGE = 3
+    CHALLENGE = 4
     """The challenge arrived; no answer was sent."""
-    ANSWERED = 4
+    ANSWERED = 5
     """The challenge arrived, and the answer left the destination's program."""
 
 
@@ -49,7 +51,9 @@ def sight_of(attempt: Attempt, probe: Probe, index: Index) -> Seen:
         return Seen.ANSWERED if any(s.answered for s in here) else Seen.CHALLENGE
     if probe.protocol == "tcp" and _accepted(attempt, probe, index):
         return Seen.CONNECTION
-    return Seen.ELSEWHERE if challenged else Seen.NOTHING
+    if challenged:
+        return Seen.ELSEWHERE
+    return Seen.HANDSHAKE if attempt.unheard else Seen.NOTHING
 
 
 def seen_elsewhere(outcomes: Iterable[Outcome], probe: Probe, index: Index) -> str | None:

@@ -43,6 +43,11 @@ class Failure(StrEnum):
     """The source ran out of descriptors, ports or memory: `errno` says of what."""
 
 
+REFUSED = frozenset({Failure.ICMP, Failure.SEND_DENIED})
+"""With an `Outcome.icmp`: a firewall or a router said no, on the way or on the source itself. The
+kernel bounds how many of its errors it sends, its own to itself included (icmp_msgs_per_sec)."""
+
+
 class Operation(StrEnum):
     """Which step failed, or was the last that worked."""
 
@@ -72,6 +77,9 @@ class Attempt(Struct, frozen=True, kw_only=True):
     connected: bool = False
     lost_syns: int = 0
     """TCP: SYNs without effect before this connection was made."""
+    unheard: bool = False
+    """TCP: connected, but whoever is there acknowledged nothing and repeated its SYN-ACK: it does
+    not get what follows the SYN (TCP_INFO)."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,12 @@ _SENT_IN_VAIN = (Failure.NO_ANSWER, Failure.ICMP)
 _TCP_INFO_BYTES = 104
 _RTT = struct.Struct("=68xI28xI")
 
+# Further on: tcpi_bytes_acked, tcpi_segs_in, tcpi_data_segs_out (since Linux 4.6).
+_LONG_TCP_INFO_BYTES = 160
+_HEARD = struct.Struct("=120xQ12xI12xI")
+_SYN_BYTES = 1
+"""A SYN counts as a byte that was acknowledged."""
+
 
 class Stage(Enum):
     """How far a connection has come."""
@@ -146,7 +152,22 @@ class TcpAttempt:
             local_port=self.local_port,
             connected=self.connected,
             lost_syns=lost_syns,
+            unheard=self._is_unheard(),
         )
+
+    def _is_unheard(self) -> bool:
+        """Whether the other end repeats its SYN-ACK, and has nothing of what followed the SYN.
+
+        A program that accepts and stays silent has a kernel that acknowledges; a SYN proxy
+        announces no window, so that nothing is sent, or forgets the SYN-ACK at once.
+        """
+        if self.stage is not Stage.ASKING or self.sock is None:
+            return False
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LONG_TCP_INFO_BYTES)
+        if len(info) < _LONG_TCP_INFO_BYTES:
+            return False
+        acknowledged, arrived, sent = _HEARD.unpack(info)
+        return bool(sent) and arrived > 1 and acknowledged <= _SYN_BYTES
 
     def _finish_connect(self, events: int, now: float) -> bool:
         assert self.sock is not None

@@ -2,9 +2,11 @@
 
 A port gets four challenges at first. If all are answered it is done. If some are, the way
 loses packets, and 24 in all measure how many. If none is, 12 in all are spread over the
-patience, because a router sends its ICMP errors in a burst of six and then one a second.
+patience, because a router sends its ICMP errors in a burst of six and then one a second, and
+because a firewall of the source's own that denies (EPERM) may do so to some datagrams only.
 """
 
+import errno
 import socket
 import statistics
 from dataclasses import dataclass
@@ -40,8 +42,13 @@ _FIRST_INTERVAL = 0.03
 _FIRST_WAIT = 0.3
 _REFUSED_WAIT = 0.5
 _REFUSALS_NEEDED = 2
+_TRIES, _TRIES_WHEN_DENIED = 2, 4
+"""How often one datagram may be given to the kernel. What is denied costs nobody anything."""
 _LONGEST_DATAGRAM = 65_536
 
+DENIED = frozenset({errno.EPERM})
+"""The source's own firewall, for this one datagram: the next one may pass. A route that forbids
+(EACCES) forbids always."""
 _SILENCE = Fault(Failure.NO_ANSWER, Operation.RECEIVE)
 _FOREIGN = Fault(Failure.FOREIGN_ANSWER, Operation.RECEIVE)
 
@@ -61,6 +68,8 @@ class _Datagram:
     rtt: float | None = None
     unsent: bool = False
     """Our own limits held it back: it says nothing about the way."""
+    denied: bool = False
+    """The source's own firewall took it, without an ICMP error so far."""
 
 
 class UdpExchange:
@@ -85,6 +94,7 @@ class UdpExchange:
         self._answer: Answer | None = None
         self._faults: list[Fault] = []
         self._limit: Fault | None = None
+        self._denial: Fault | None = None
         self._foreign: bytes | None = None
         self._refused_at: float | None = None
         self._last_sent_at = 0.0
@@ -119,16 +129,24 @@ class UdpExchange:
         assert self.sock is not None
         challenge = new_challenge(self._run_id)
         data = encode_challenge(challenge, self._key)
+        # The first few tell how much is denied, so they get no second chance.
+        insists = len(self._sent) >= FIRST_DATAGRAMS and all(
+            earlier.denied for earlier in self._sent.values()
+        )
         datagram = self._sent[challenge.probe_id] = _Datagram(challenge, now)
         self._last_sent_at = now
-        for _ in range(2):
+        for _ in range(_TRIES_WHEN_DENIED if insists else _TRIES):
+            datagram.denied = False
             try:
                 self.sock.send(data)
             except OSError as error:
                 # An error of an earlier datagram is told here too, and this one was not sent.
                 if self._note_error(error.errno or 0, now, Operation.SEND):
                     continue
+                datagram.denied = error.errno in DENIED
                 datagram.unsent = self._limit is not None
+                if datagram.denied and insists:
+                    continue
             return
 
     def on_events(self, now: float) -> None:
@@ -171,6 +189,9 @@ class UdpExchange:
             result.attempts = len(sent)
             result.set_fault(self._faults[0] if self._faults else _FOREIGN)
             result.first_bytes = (self._foreign or b"").hex()
+        elif self._denial is not None and all(d.denied for d in sent):
+            result.attempts = len(sent)
+            result.set_fault(self._denial)
         elif self._limit is not None and not sent:
             result.set_fault(self._limit)
         elif cut and now - self.began_at < self._patience:
@@ -240,6 +261,8 @@ class UdpExchange:
         if code and operation is Operation.SEND:
             if fault.failure is Failure.LOCAL_LIMIT:
                 self._limit = fault
+            elif code in DENIED:
+                self._denial = fault
             else:
                 self._note_fault(fault, now)
         return False

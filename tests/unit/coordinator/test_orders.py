@@ -26,7 +26,7 @@ from preflight.model.plan import (
     Probe,
     ProbeOrder,
 )
-from preflight.ports import Ranges, count_ports
+from preflight.ports import Ranges, count_ports, intersect
 
 RANGE: Ranges = ((30000, 32767),)
 
@@ -321,6 +321,29 @@ def test_all_second_looks_together_stay_within_the_runs_bounds(limits: Limits, l
     assert 2 * sum(ports) <= limits.max_half_open // 10
     if limits.rate is not None:
         assert sum(share.rate or 0.0 for share in shares) == pytest.approx(limits.rate)
+
+
+def test_what_room_is_left_goes_to_runs_of_silent_ports() -> None:
+    outcomes = [
+        icmp(0, ((30000, 30000),)),
+        silent(0, ((30001, 30499), (30700, 30720), (31500, 32767))),
+    ]
+    (order,) = second_orders(plan(TO_W2), outcomes, 12.5)["w1"]
+    for run in ((30000, 30499), (30700, 30720), (31500, 32767)):
+        assert count_ports(intersect(order.probe.ports, (run,))) == SAMPLE
+
+
+def test_an_errno_alone_is_looked_at_beside_the_own_firewalls_errors() -> None:
+    by_own = Outcome(
+        probe=0,
+        ports=((30000, 30000),),
+        failure=Failure.SEND_DENIED,
+        icmp=Icmp(4, 3, 13, "10.0.0.1"),
+    )
+    mute = Outcome(probe=0, ports=((30001, 32767),), failure=Failure.SEND_DENIED, errno="EPERM")
+    (order,) = second_orders(plan(TO_W2), [by_own, mute], 12.5)["w1"]
+    assert (order.lane, count_ports(order.probe.ports)) == ("10.0.0.1", SAMPLE)
+    assert second_orders(plan(TO_W2), [mute], 12.5) == {}
 
 
 def test_another_nodes_own_firewall_explains_no_silence() -> None:

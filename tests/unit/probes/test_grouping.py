@@ -70,3 +70,19 @@ def test_every_port_is_in_exactly_one_outcome(found: dict[int, Failure | None]) 
     assert sorted(told, key=lambda pair: pair[0]) == sorted(found.items())
     assert len(outcomes) == len(set(found.values()))
     assert all(o.second_look for o in outcomes)
+
+
+def test_every_port_keeps_some_of_its_attempts() -> None:
+    results = [
+        failed_with(port, [Attempt(probe_id=f"{number:02}", port=port) for number in range(12)])
+        for port in range(30_000, 32_768)
+    ]
+    (outcome,) = group_results(1, results)
+    assert len(outcome.unanswered) <= MOST_UNANSWERED
+    assert {attempt.port for attempt in outcome.unanswered} == set(range(30_000, 32_768))
+    kept = [attempt.probe_id for attempt in outcome.unanswered if attempt.port == 30_000]
+    assert kept == ["00", "06", "11"]
+
+
+def failed_with(port: int, attempts: list[Attempt]) -> PortResult:
+    return dataclasses.replace(failed(port, Failure.NO_ANSWER), unanswered=tuple(attempts))
