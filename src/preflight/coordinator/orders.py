@@ -23,6 +23,7 @@ from preflight.ports import (
     each_port,
     from_ports,
     intersect,
+    overlap,
     subtract,
     union,
 )
@@ -195,7 +196,7 @@ def _by_flow(
         if ports:
             left[number] = subtract(left[number], ports)
             near = refused.get(number, ())
-            beside = 0 if intersect(flow.ports, near) else 1 if near else 2
+            beside = 0 if overlap(flow.ports, near) else 1 if near else 2
             yield _Silence(beside, count_ports(ports), number, ports)
 
 

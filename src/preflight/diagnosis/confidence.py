@@ -14,7 +14,7 @@ from preflight.diagnosis.index import Index, is_vip
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Failure, Outcome
 from preflight.model.plan import Plan, Probe
-from preflight.ports import Ranges, count_ports, intersect, union
+from preflight.ports import Ranges, count_ports, intersect, overlap, union
 
 ENOUGH: dict[Protocol, int] = {"tcp": 50, "udp": 20}
 """Connections or datagrams from which a share of losses means something."""
@@ -152,7 +152,7 @@ def _tries_of_probe(probe: Probe, index: Index, held: Ranges) -> Tries:
 
 
 def _at(ports: Ranges, outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    return tuple(outcome for outcome in outcomes if intersect(outcome.ports, ports))
+    return tuple(outcome for outcome in outcomes if overlap(outcome.ports, ports))
 
 
 def _handshakes(outcome: Outcome) -> Tries:

@@ -65,10 +65,14 @@ def shared_errors(
     Looked for under each flow (rule) by itself: its ports are what a firewall's rule was asked
     for. A port that is refused so under one rule is refused under every other.
     """
+    again = [o for o in outcomes if o.second_look and o.failure not in _NOT_LOOKED]
+    if not any(outcome.failure is Failure.ICMP for outcome in again):
+        return ()
+    at_first = _silent_at_first(outcomes)
     found: list[tuple[Icmp, Ranges]] = []
     taken: Ranges = ()
     for flow in flows:
-        error, ports = _shared_error(flow.ports, outcomes)
+        error, ports = _shared_error(intersect(flow.ports, at_first), again)
         ports = subtract(ports, taken)
         if error is not None and ports:
             found.append((error, ports))
@@ -76,18 +80,15 @@ def shared_errors(
     return tuple(found)
 
 
-def _shared_error(ports: Ranges, outcomes: tuple[Outcome, ...]) -> tuple[Icmp | None, Ranges]:
-    silent = intersect(ports, _silent_at_first(outcomes))
-    if not silent:
-        return None, ()
+def _shared_error(silent: Ranges, again: Iterable[Outcome]) -> tuple[Icmp | None, Ranges]:
+    """What the second look (`again`) says of ports that were silent at first."""
     refused: dict[Icmp, Ranges] = {}
     looked: Ranges = ()
-    for outcome in outcomes:
-        if outcome.second_look and outcome.failure not in _NOT_LOOKED:
-            sample = intersect(silent, outcome.ports)
-            looked = union(looked, sample)
-            if outcome.failure is Failure.ICMP and outcome.icmp is not None and sample:
-                refused[outcome.icmp] = union(refused.get(outcome.icmp, ()), sample)
+    for outcome in again:
+        sample = intersect(silent, outcome.ports)
+        looked = union(looked, sample)
+        if outcome.failure is Failure.ICMP and outcome.icmp is not None and sample:
+            refused[outcome.icmp] = union(refused.get(outcome.icmp, ()), sample)
     if len(refused) != 1:
         return None, ()
     ((error, sample),) = refused.items()
