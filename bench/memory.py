@@ -255,7 +255,7 @@ def _carry(plan: Plan, lines: list[Line]) -> list[int]:
             confirmation = agents[line.node].confirmation
             assert confirmation is not None  # it has told what it saw
             to_coordinator.append(Seen(sightings=line.sightings, confirmation=confirmation))
-            asked = tuple(one.probe_id for one in line.sightings if one.probe_id)
+            asked = tuple(one for seen in line.sightings for one in seen.probe_ids)
             to_agents.append(Ask(probe_ids=asked))
     sizes = []
     for order in to_agents:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import preflight
+from preflight.columns import pack_sightings
 from preflight.model.observation import Facts, Outcome
 from preflight.model.plan import PlannedNode
 from preflight.net.control import DialFailed
@@ -130,9 +131,8 @@ class MemoryAgent:
                 return await self._probe(message)
             case Ask():
                 confirmation = self._host.confirm()
-                return (
-                    Seen(sightings=self._host.seen(message.probe_ids), confirmation=confirmation),
-                )
+                seen = pack_sightings(self._host.seen(message.probe_ids))
+                return (Seen(sightings=seen, confirmation=confirmation),)
             case Release():
                 return (Released(),)
             case Beat():

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from preflight.columns import each_attempt
 from preflight.diagnosis.cells import Cell, held_ports
 from preflight.diagnosis.index import Index, is_vip
 from preflight.model.cluster import Protocol
@@ -157,14 +158,15 @@ def _at(ports: Ranges, outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
 
 def _handshakes(outcome: Outcome) -> Tries:
     """Of connections that fell silent: a network that loses nothing loses no SYN either."""
-    made = [attempt for attempt in outcome.unanswered if attempt.connected]
-    return Tries(sum(attempt.lost_syns > 0 for attempt in made), len(made))
+    made = [attempts for attempts in outcome.unanswered if attempts.connected]
+    lost = sum(len(attempts.ports) for attempts in made if attempts.lost_syns)
+    return Tries(lost, sum(len(attempts.ports) for attempts in made))
 
 
 def _partly_through(probe: Probe, outcome: Outcome, index: Index) -> Tries:
     """Of a silent port: attempts that came some way beside others that did not."""
     through: dict[int, list[bool]] = {}
-    for attempt in outcome.unanswered:
+    for attempt in each_attempt(outcome.unanswered):
         sightings = index.challenged.get(attempt.probe_id, ())
         came = attempt.connected or any(s.node in probe.answerers for s in sightings)
         through.setdefault(attempt.port, []).append(came)
