@@ -6,7 +6,7 @@
 
 The cluster has the apinizer profile's roles, and every client sweeps the NodePort range of every
 worker. Coordinator, messages, grouping, run file and diagnosis are the real ones; what the
-agents find is planted (`bench.scripted`). Each case has a process of its own.
+agents find is planted (`tests.memory.large`). Each case has a process of its own.
 """
 
 import argparse
@@ -25,13 +25,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
-from tests.memory.faults import Absent, Fault
-from tests.memory.setting import Machine, Setting
+from tests.memory.large import SETTINGS, plant
+from tests.memory.scripted import ScriptedCluster
 
-from bench.scripted import Fate, ScriptedCluster, Truth
 from preflight.check import Narrowing, check, plan_run
 from preflight.config import load_cluster
 from preflight.coordinator.observer import SilentObserver
@@ -67,29 +66,8 @@ from preflight.wire.runfile import (
     encode_line,
 )
 
-FIRST, LAST = 30_000, 32_767
 STAGES = ("planning", "run", "messages", "run file", "diagnosis", "json", "table")
 Result = TypeVar("Result")
-
-
-class Planted(NamedTuple):
-    """What is wrong with the network, or with the nodes."""
-
-    fate: Callable[[int, int], Fate]
-    """The pair's number and the NodePort -> what becomes of a connection."""
-    faults: tuple[Fault, ...] = ()
-
-
-SETTINGS = {
-    "open": Planted(lambda _, __: "open"),
-    "tenth": Planted(lambda pair, port: "silent" if (port + pair) % 10 == 0 else "open"),
-    "missing": Planted(lambda _, __: "open", (Absent("worker-1"),)),
-    "dropped": Planted(lambda _, __: "silent"),
-    "stalled": Planted(lambda _, __: "stalled"),
-    "closed": Planted(lambda _, __: "closed"),
-}
-"""tenth: every tenth port, another one for each pair, so that there are as many ranges as can be.
-stalled, closed: every connection is made and the challenge arrives, then silence, or a reset."""
 
 
 @dataclass
@@ -141,45 +119,9 @@ class Stopwatch:
             self.measured.profile = text.getvalue()
 
 
-def cluster_of(nodes: int, shape: str) -> list[Machine]:
-    """Machines for so many nodes: a few of each role and the rest workers, or (`all`) every node
-    a worker and a client.
-    """
-    roles: list[tuple[str, ...]]
-    if shape == "all":
-        roles = [("worker", "client")] * nodes
-    else:
-        few = 3 if nodes >= 50 else max(1, nodes // 10)
-        clients = max(2, nodes // 10)
-        workers = nodes - 3 * few - clients
-        numbers = {"control-plane": few, "mongodb": few, "elasticsearch": few, "client": clients}
-        roles = [(role,) for role, number in numbers.items() for _ in range(number)]
-        roles += [("worker",)] * workers
-    named: dict[str, int] = defaultdict(int)
-    machines = []
-    for number, own in enumerate(roles, start=1):
-        named[own[0]] += 1
-        address = f"10.77.{number // 200}.{number % 200 + 10}"
-        machines.append(Machine(f"{own[0]}-{named[own[0]]}", (address,), own))
-    return machines
-
-
-def truth_of(planted: Planted, machines: list[Machine]) -> Truth:
-    """Only connections to NodePorts fare as planted; all others work."""
-    number = {machine.name: place for place, machine in enumerate(machines)}
-
-    def fate(source: str, destination: str, port: int) -> Fate:
-        if not FIRST <= port <= LAST:
-            return "open"
-        return planted.fate(7 * number[source] + number[destination], port)
-
-    return fate
-
-
 def measure(name: str, nodes: int, shape: str, rounds: int, profiled: str | None) -> Measured:
     """One case, from the cluster file to the table."""
-    machines, planted = cluster_of(nodes, shape), SETTINGS[name]
-    setting = Setting(name, machines, planted.faults, rate=None)
+    setting, truth = plant(name, nodes, shape)
     watch = Stopwatch(f"{name}, {nodes} nodes ({shape})", rounds, profiled)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -187,7 +129,9 @@ def measure(name: str, nodes: int, shape: str, rounds: int, profiled: str | None
         plan = watch.time("planning", lambda: _plan(file))
         lines: list[Line] = []
         record = _Keeping(folder / "run.json", lines)
-        report = watch.time("run", lambda: _run(plan, setting, planted, record), once=True)
+        report = watch.time(
+            "run", lambda: _run(plan, ScriptedCluster(setting, truth), record), once=True
+        )
         run_file = (folder / "run.json").read_bytes()
     sizes = watch.measured.sizes
     sizes["plan"] = len(encode_line(RunLine(version="", started="", plan=plan)))
@@ -223,11 +167,8 @@ def _plan(file: Path) -> Plan:
     return plan_run(cluster, profile, Narrowing(), rate=None, deadline=None)
 
 
-def _run(plan: Plan, setting: Setting, planted: Planted, record: RunRecord) -> Report:
-    truth = truth_of(planted, list(setting.machines))
-
+def _run(plan: Plan, cluster: ScriptedCluster, record: RunRecord) -> Report:
     async def run() -> Report:
-        cluster = ScriptedCluster(setting, truth)
         report = await check(plan, cluster.dial, SilentObserver(), record, asyncio.Event())
         await cluster.close()
         return report

@@ -165,6 +165,8 @@ def _handshakes(outcome: Outcome) -> Tries:
 
 def _partly_through(probe: Probe, outcome: Outcome, index: Index) -> Tries:
     """Of a silent port: attempts that came some way beside others that did not."""
+    if all(attempts.connected for attempts in outcome.unanswered):
+        return Tries()
     through: dict[int, list[bool]] = {}
     for attempt in each_attempt(outcome.unanswered):
         sightings = index.challenged.get(attempt.probe_id, ())

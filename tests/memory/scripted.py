@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, TypeAlias
 
-from tests.memory.agents import MemoryCluster
-from tests.memory.hosts import Host
-from tests.memory.network import MemoryNetwork, Way
-from tests.memory.probing import RTT_MS, Source
-from tests.memory.setting import Machine, Setting
-
 from preflight.model.observation import Attempt, Failure, Operation
 from preflight.model.plan import ProbeOrder
 from preflight.net.classify import Fault
 from preflight.net.prober import PortResult
 from preflight.ports import each_port
 from preflight.wire.challenge import SMALL_SIZE, new_challenge
+from tests.memory.agents import MemoryCluster
+from tests.memory.hosts import Host
+from tests.memory.network import MemoryNetwork, Way
+from tests.memory.probing import RTT_MS, Source
+from tests.memory.setting import Machine, Setting
 
 Fate: TypeAlias = Literal["open", "silent", "stalled", "closed"]
 Truth: TypeAlias = Callable[[str, str, int], Fate]
