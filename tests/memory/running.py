@@ -52,12 +52,13 @@ async def check_in_memory(
     setting: Setting,
     folder: Path,
     *,
+    cluster: MemoryCluster | None = None,
     observer: RunObserver | None = None,
     stop: asyncio.Event | None = None,
 ) -> Checked:
     """Run a check of that setting; the run file is written in `folder`."""
     plan = plan_setting(setting, folder)
-    cluster = MemoryCluster(setting)
+    cluster = cluster or MemoryCluster(setting)
     try:
         return await _check(plan, cluster, folder, observer or SilentObserver(), stop)
     finally:

@@ -9,6 +9,7 @@ hold, and confirm it. Outcomes are added by hand, since they are what a test is 
 from collections import defaultdict
 from typing import Any
 
+from preflight.columns import pack_attempts, pack_sightings
 from preflight.model.cluster import Protocol
 from preflight.model.observation import (
     AgentObservation,
@@ -207,6 +208,7 @@ class World:
         **fields: Any,
     ) -> "World":
         probe = self.probe(source, destination, protocol, family)
+        fields["unanswered"] = pack_attempts(fields.get("unanswered", ()))
         self.outcomes.append(
             Outcome(
                 probe=probe.id,
@@ -265,7 +267,7 @@ class World:
         return Observations(
             agents=tuple(self._agent(name) for name in self.nodes if name not in self.unheard),
             outcomes=tuple(self.outcomes),
-            sightings=tuple(self.sightings),
+            sightings=pack_sightings(self.sightings),
             phases=(Phase(name="probe", elapsed_ms=812.0),),
             started="2026-01-05T08:00:00Z",
             finished="2026-01-05T08:00:06Z",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preflight.agent.facts import Owner, PortOwners, is_own_address
+from preflight.columns import pack_sightings
 from preflight.errors import LimitError
 from preflight.model.cluster import Protocol
 from preflight.model.observation import (
@@ -13,7 +14,7 @@ from preflight.model.observation import (
     ListenerCount,
     ListenerState,
     ListenerStatus,
-    Sighting,
+    Sightings,
 )
 from preflight.model.plan import Close, Listen
 from preflight.net.answering import Identity
@@ -87,12 +88,12 @@ class Listeners:
             raise
         return _group(_name_owners(fates).items())
 
-    def seen(self, probe_ids: Collection[str]) -> tuple[Sighting, ...]:
+    def seen(self, probe_ids: Collection[str]) -> tuple[Sightings, ...]:
         """What was seen of these probe ids (hexadecimal), and of TCP connections without one.
 
         Those were accepted and never sent a valid challenge; the newest 20,000 are kept.
         """
-        return self._journal.sightings(probe_ids)
+        return pack_sightings(self._journal.sightings(probe_ids))
 
     def confirm(self) -> Confirmation:
         """The listeners that were held without a break until now, and what they counted.

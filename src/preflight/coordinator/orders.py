@@ -24,7 +24,7 @@ from preflight.planning.sharing import (
     share_half_open,
     share_rate,
 )
-from preflight.ports import Ranges, count_ports, intersect, spread, subtract, union
+from preflight.ports import Ranges, count_ports, intersect, overlap, spread, subtract, union
 
 SAMPLE = 3
 """Silent ports of a flow that are looked at again where there are too many to look at all."""
@@ -213,7 +213,7 @@ def _by_flow(
         if ports:
             left[number] = subtract(left[number], ports)
             near = refused.get(number, ())
-            beside = 0 if intersect(flow.ports, near) else 1 if near else 2
+            beside = 0 if overlap(flow.ports, near) else 1 if near else 2
             cut = (intersect((run,), ports) for run in intersect(flow.ports, union(ports, near)))
             runs = tuple(run for run in cut if run)
             yield _Silence(beside, count_ports(ports), number, ports, runs)

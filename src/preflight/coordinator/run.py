@@ -18,9 +18,10 @@ from preflight.coordinator.orders import (
     share_out,
     share_out_looks,
 )
-from preflight.model.observation import Observations, Outcome, Phase, Sighting
+from preflight.model.observation import Observations, Outcome, Phase, Sightings
 from preflight.model.plan import Plan, ProbeOrder, Share
 from preflight.ports import count_ports
+from preflight.wire.messages import IDS_AT_ONCE
 from preflight.wire.runfile import AgentLine, Line, OutcomesLine, PhaseLine, SightingsLine
 
 HOLD_PATIENCE = 5.0
@@ -84,7 +85,7 @@ class _Run:
         self.plan = plan
         self.handles = [AgentHandle(node) for node in plan.nodes]
         self.outcomes: list[Outcome] = []
-        self.sightings: list[Sighting] = []
+        self.sightings: list[Sightings] = []
         self.phases: list[Phase] = []
         self._dial = dial
         self._coordinator = coordinator
@@ -121,9 +122,9 @@ class _Run:
             wanted: dict[str, list[str]] = {handle.name: [] for handle in self.handles}
             answerers = {probe.id: probe.answerers for probe in self.plan.probes}
             for outcome in self.outcomes:
-                ids = [attempt.probe_id for attempt in outcome.unanswered]
-                for name in answerers[outcome.probe]:
-                    wanted[name].extend(ids)
+                for attempts in outcome.unanswered:
+                    for name in answerers[outcome.probe]:
+                        wanted[name].extend(attempts.probe_ids)
             await asyncio.gather(
                 *(self._ask(handle, tuple(wanted[handle.name])) for handle in self._ready())
             )
@@ -180,10 +181,13 @@ class _Run:
         await self._until_stop(one(handle) for handle in self._ready() if handle.name in orders)
 
     async def _ask(self, handle: AgentHandle, probe_ids: tuple[str, ...]) -> None:
-        seen = await handle.ask(probe_ids, COLLECT_PATIENCE)
-        if seen is not None:
-            self.sightings.extend(seen.sightings)
-            self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
+        """In one question as a rule; where everything stalls, its answer would be too long."""
+        for begin in range(0, len(probe_ids) or 1, IDS_AT_ONCE):
+            asked = probe_ids[begin : begin + IDS_AT_ONCE]
+            seen = await handle.ask(asked, COLLECT_PATIENCE)
+            if seen is not None:
+                self.sightings.extend(seen.sightings)
+                self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
 
     def _note(self, handle: AgentHandle) -> None:
         self._observer.agent(handle.name, handle.observation.state, handle.observation.detail)

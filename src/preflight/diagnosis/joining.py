@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from enum import IntEnum
 
+from preflight.columns import each_attempt
 from preflight.diagnosis.index import Index, canonical
-from preflight.model.observation import Attempt, Outcome, Sighting
+from preflight.model.observation import Attempt, Outcome, Sightings
 from preflight.model.plan import Probe
 from preflight.ports import Ranges, from_ports
 
@@ -34,7 +35,7 @@ def ports_by_sight(probe: Probe, index: Index) -> tuple[tuple[Seen, Ranges], ...
     """
     best: dict[int, Seen] = {}
     for outcome in index.outcomes.get(probe.id, ()):
-        for attempt in outcome.unanswered:
+        for attempt in each_attempt(outcome.unanswered):
             seen = sight_of(attempt, probe, index)
             best[attempt.port] = max(best.get(attempt.port, Seen.NOTHING), seen)
     ports: dict[Seen, list[int]] = defaultdict(list)
@@ -61,14 +62,15 @@ def seen_elsewhere(outcomes: Iterable[Outcome], probe: Probe, index: Index) -> s
     nodes = {
         sighting.node
         for outcome in outcomes
-        for attempt in outcome.unanswered
-        for sighting in index.challenged.get(attempt.probe_id, ())
+        for attempts in outcome.unanswered
+        for probe_id in attempts.probe_ids
+        for sighting in index.challenged.get(probe_id, ())
         if sighting.node not in probe.answerers
     }
     return min(nodes, default=None)
 
 
-def _is_of(sighting: Sighting, probe: Probe) -> bool:
+def _is_of(sighting: Sightings, probe: Probe) -> bool:
     return sighting.protocol == probe.protocol
 
 

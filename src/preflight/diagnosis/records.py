@@ -25,8 +25,8 @@ _OWN_FAULT = frozenset({Cause.NO_ROUTE, Cause.NO_NEIGHBOUR, Cause.SEND_DENIED})
 
 def records_of_flow(
     flow: Flow, scene: Scene, judged: Sequence[tuple[Cell, Judgement]], *, strict: bool
-) -> list[FlowRecord]:
-    """The records of one flow, in the order of their first ports."""
+) -> list[tuple[FlowRecord, Ranges]]:
+    """The records of one flow with their ports, in the order of their first ports."""
     parts: dict[Judgement, list[Part]] = defaultdict(list)
     for cell, judgement in judged:
         ports = intersect(cell.ports, flow.ports)
@@ -50,7 +50,7 @@ def records_of_flow(
     if left:
         stories.append(_unplanned(flow, left, scene.plan.limits))
     stories.sort(key=lambda story: story.ports)
-    return [_record(story, strict=strict) for story in stories]
+    return [(_record(story, strict=strict), story.ports) for story in stories]
 
 
 def unplanned_record(flow: Flow, limits: Limits) -> FlowRecord:

@@ -10,7 +10,7 @@ from preflight.model.cluster import Protocol
 from preflight.model.observation import AgentObservation, ListenerState
 from preflight.model.plan import Plan, PlannedNode
 from preflight.model.report import Cause, Finding, FlowRecord
-from preflight.ports import Ranges, format_ports, intersect, parse_ports, union
+from preflight.ports import Ranges, format_ports, intersect, overlap, parse_ports, union
 
 CLOCK_LIMIT_MS = 500.0
 """Clocks further apart than this are told of."""
@@ -105,7 +105,7 @@ def _flows_on(
         if (record.destination == node or canonical(record.destination_address) in addresses)
         and record.protocol == states[0].protocol
         and (record.proof == "connection" or record.cause in _HELD_CAUSES)
-        and intersect(parse_ports(record.ports), ports)
+        and overlap(parse_ports(record.ports), ports)
     )
 
 

@@ -82,6 +82,21 @@ class Attempt(Struct, frozen=True, kw_only=True):
     not get what follows the SYN (TCP_INFO)."""
 
 
+class Attempts(Struct, frozen=True, kw_only=True):
+    """Attempts in columns (`preflight.columns`): they may be as many as there are ports.
+
+    The fields mean what they mean in `Attempt`; the n-th entry of each column is of one attempt.
+    """
+
+    probe_ids: tuple[str, ...]
+    ports: tuple[int, ...]
+    local_ports: tuple[int, ...]
+    local_address: str = ""
+    connected: bool = False
+    lost_syns: int = 0
+    unheard: bool = False
+
+
 class Outcome(Struct, frozen=True, kw_only=True):
     """The ports of one probe that shared a result. The counts are totals over these ports."""
 
@@ -121,7 +136,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Bytes of the challenge; `Limits.full_size` marks the full-size one."""
     first_bytes: str = ""
     """FOREIGN_ANSWER: the first bytes that came, in hexadecimal (at most 16)."""
-    unanswered: tuple[Attempt, ...] = ()
+    unanswered: tuple[Attempts, ...] = ()
     """Attempts without a valid answer that the destination may have seen."""
     second_look: bool = False
     """Made in the second look: one port a second, after the first pass was over."""
@@ -141,6 +156,23 @@ class Sighting(Struct, frozen=True, kw_only=True):
     """None: a connection that was accepted and never sent a valid challenge."""
     answered: bool
     """The listener sent its answer."""
+
+
+class Sightings(Struct, frozen=True, kw_only=True):
+    """What one listener's address saw from one source's, in columns as in `Attempts`.
+
+    The fields mean what they mean in `Sighting`.
+    """
+
+    node: str
+    protocol: Protocol
+    address: str
+    source_address: str
+    answered: bool
+    ports: tuple[int, ...]
+    source_ports: tuple[int, ...]
+    probe_ids: tuple[str, ...] = ()
+    """Empty: none of these connections ever sent a valid challenge."""
 
 
 ListenerStatus = Literal["listening", "occupied", "denied"]
@@ -253,7 +285,7 @@ class Observations(Struct, frozen=True, kw_only=True):
 
     agents: tuple[AgentObservation, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    sightings: tuple[Sighting, ...] = ()
+    sightings: tuple[Sightings, ...] = ()
     phases: tuple[Phase, ...] = ()
     started: str = ""
     """ISO 8601, UTC, by the coordinator's clock."""

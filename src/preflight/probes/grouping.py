@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from preflight.columns import pack_attempts
 from preflight.model.observation import Attempt, Outcome
 from preflight.net.prober import PortResult
 from preflight.ports import from_ports
@@ -70,7 +71,7 @@ def _make_outcome(probe: int, group: list[PortResult], *, second_look: bool) -> 
         local_address=first.local_address,
         size=first.size,
         first_bytes=first.first_bytes,
-        unanswered=tuple(unanswered[:MOST_UNANSWERED]),
+        unanswered=pack_attempts(unanswered[:MOST_UNANSWERED]),
         second_look=second_look,
     )
 

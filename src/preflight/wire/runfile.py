@@ -17,7 +17,7 @@ from preflight.model.observation import (
     Observations,
     Outcome,
     Phase,
-    Sighting,
+    Sightings,
 )
 from preflight.model.plan import Plan
 from preflight.model.report import Report
@@ -51,7 +51,7 @@ class SightingsLine(Struct, frozen=True, kw_only=True, tag="sightings", tag_fiel
     """What a destination saw."""
 
     node: str
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[Sightings, ...]
 
 
 class PhaseLine(Struct, frozen=True, kw_only=True, tag="phase", tag_field="line"):

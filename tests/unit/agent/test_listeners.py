@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from preflight.agent.listeners import Listeners
+from preflight.columns import each_sighting
 from preflight.model.observation import ListenerState
 from preflight.model.plan import Listen
 from preflight.net import binding
@@ -191,12 +192,12 @@ async def test_tells_sightings_and_counts(listeners: Listeners) -> None:
     proven = new_challenge(RUN)
     assert ask_tcp(ADDRESS, 6_443, proven) is not None
     challenge, block = small_challenge()
-    asked = await asyncio.to_thread(ask_udp, ADDRESS, 8_472, block)
-    assert asked is not None
+    assert await asyncio.to_thread(ask_udp, ADDRESS, 8_472, block) is not None
     with closing(connect(ADDRESS, 6_444)) as silent:
         own = silent.getsockname()
         await eventually(lambda: len(listeners.seen(())) == 1)
-    found = listeners.seen([proven.probe_id.hex(), challenge.probe_id.hex(), "00" * 16, "nonsense"])
+    asked = [proven.probe_id.hex(), challenge.probe_id.hex(), "00" * 16, "nonsense"]
+    found = list(each_sighting(listeners.seen(asked)))
     assert [(one.node, one.protocol, one.port, one.probe_id, one.answered) for one in found] == [
         ("m1", "tcp", 6_443, proven.probe_id.hex(), True),
         ("m1", "udp", 8_472, challenge.probe_id.hex(), True),

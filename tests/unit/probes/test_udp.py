@@ -3,6 +3,7 @@ import socket
 
 import pytest
 
+from preflight.columns import each_attempt
 from preflight.model.observation import Failure
 from preflight.model.plan import ProbeOrder
 from preflight.wire.challenge import SMALL_SIZE, Answer
@@ -45,7 +46,7 @@ async def test_late_answers_are_no_loss() -> None:
 async def test_a_lost_answer_is_measured_over_more_datagrams() -> None:
     async with udp_listener(lambda number: number % 2 == 0) as (port, listener):
         seen = await probe_one(make_order("udp", port), share(patience=2.0))
-        unanswered = {attempt.probe_id for attempt in seen.unanswered}
+        unanswered = {attempt.probe_id for attempt in each_attempt(seen.unanswered)}
         assert unanswered == {c.probe_id.hex() for c in listener.arrived[1::2]}
     assert seen.failure is None
     assert (seen.attempts, seen.answered) == (24, 12)
@@ -54,12 +55,12 @@ async def test_a_lost_answer_is_measured_over_more_datagrams() -> None:
 async def test_silence_keeps_the_ids_for_the_destination() -> None:
     async with udp_listener(lambda _: False) as (port, listener):
         seen = await probe_one(make_order("udp", port), share(patience=1.5))
-        assert {attempt.probe_id for attempt in seen.unanswered} == {
+        assert {attempt.probe_id for attempt in each_attempt(seen.unanswered)} == {
             challenge.probe_id.hex() for challenge in listener.arrived
         }
     assert seen.failure is Failure.NO_ANSWER
     assert (seen.attempts, seen.answered) == (12, 0)
-    assert all(attempt.local_port for attempt in seen.unanswered)
+    assert all(attempt.local_port for attempt in each_attempt(seen.unanswered))
 
 
 async def test_a_closed_port_is_refused_by_icmp() -> None:
