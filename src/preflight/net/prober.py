@@ -129,10 +129,14 @@ def check_answer(data: bytes, challenge: Challenge, key: bytes) -> Answer | None
     Raises `NotOurs` for anything else, a valid answer to another challenge included.
     """
     answer = read_answer(data, key)
-    if answer is None:
-        return None
+    if answer is not None:
+        check_belonging(answer, len(data), challenge)
+    return answer
+
+
+def check_belonging(answer: Answer, size: int, challenge: Challenge) -> None:
+    """Raises `NotOurs` where an answer of so many bytes is not the one to this challenge."""
     if answer[:3] != challenge[:3]:
         raise NotOurs("an answer to another challenge")
-    if len(data) != challenge.size:
+    if size != challenge.size:
         raise NotOurs("an answer of another length than its challenge")
-    return answer

@@ -7,6 +7,7 @@ Where answers come late, because a host is busy, the missing ones are waited for
 is not lost.
 """
 
+import select
 import socket
 import statistics
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import (
     FIRST_BYTES,
     PortResult,
-    check_answer,
+    check_belonging,
     own_address,
     skipped,
 )
@@ -144,11 +145,12 @@ class UdpExchange:
                 datagram.unsent = self._limit is not None
             return
 
-    def on_events(self, now: float) -> None:
-        """Take errors and answers, both of which an event may stand for."""
+    def on_events(self, events: int, now: float) -> None:
+        """Take errors and answers: what epoll told of, and what has come since."""
         assert self.sock is not None
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._note_error(code, now, Operation.RECEIVE)
+        if events & select.EPOLLERR:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._note_error(code, now, Operation.RECEIVE)
         while True:
             try:
                 data = self.sock.recv(_LONGEST_DATAGRAM)
@@ -290,7 +292,8 @@ class UdpExchange:
         try:
             answer = read_answer(data, self._key)
             datagram = self._sent.get(answer.probe_id) if answer else None
-            if datagram and (answer := check_answer(data, datagram.challenge, self._key)):
+            if answer and datagram:
+                check_belonging(answer, len(data), datagram.challenge)
                 return datagram, answer
         except NotOurs:
             pass

@@ -66,8 +66,8 @@ class UdpProber:
                 return
             wait = self._launch()
             left = deadline - loop.now
-            for owner, _ in loop.poll(left if wait is None else min(wait, left)):
-                self._on_events(owner)
+            for owner, events in loop.poll(left if wait is None else min(wait, left)):
+                self._on_events(owner, events)
             loop.fire_timers()
 
     def _each_port(self) -> Iterator[tuple[int, int]]:
@@ -137,10 +137,10 @@ class UdpProber:
             self._loop.watch(exchange.sock.fileno(), owner, select.EPOLLIN)
         self._advance(owner)
 
-    def _on_events(self, owner: tuple[int, UdpExchange]) -> None:
+    def _on_events(self, owner: tuple[int, UdpExchange], events: int) -> None:
         exchange = owner[1]
         slowest = exchange.slowest
-        exchange.on_events(self._loop.now)
+        exchange.on_events(events, self._loop.now)
         if exchange.slowest > slowest:
             self._window.note_answer(exchange.slowest)
         self._advance(owner)

@@ -1,6 +1,7 @@
 """A UDP port on its way to a result, by a clock that the test sets."""
 
 import os
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -70,7 +71,7 @@ def give(answering: Answering, exchange: UdpExchange, *, now: float) -> None:
     """One answer arrives at that time."""
     data, source = answering.take()
     answering.socket.sendto(data, source)
-    exchange.on_events(now)
+    exchange.on_events(select.EPOLLIN, now)
 
 
 def follow(exchange: UdpExchange) -> tuple[float, float]:
