@@ -123,6 +123,11 @@ class UdpExchange:
         return self.sock is None and limited
 
     @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of it, from anybody."""
+        return not self._answered and self._refused_at is None
+
+    @property
     def is_silent_from(self) -> float:
         """When it is no longer too early for what was sent first to be answered."""
         wait = max(_FIRST_WAIT, self.slowest * _ROUND_TRIPS)

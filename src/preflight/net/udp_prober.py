@@ -142,7 +142,7 @@ class UdpProber:
         slowest = exchange.slowest
         exchange.on_events(events, self._loop.now)
         if exchange.slowest > slowest:
-            self._window.note_answer(exchange.slowest)
+            self._window.note_answer(exchange.slowest, self._loop.now)
         self._advance(owner)
 
     def _advance(self, owner: tuple[int, UdpExchange]) -> None:
@@ -173,7 +173,7 @@ class UdpProber:
     def _leave_window(self, exchange: UdpExchange) -> None:
         if exchange.in_window:
             exchange.in_window = False
-            self._window.leave()
+            self._window.leave(silent=exchange.is_silent)
 
     def _end(self, exchange: UdpExchange) -> None:
         exchange.ended = True
