@@ -1,7 +1,5 @@
 """`preflight check`: the coordinator. Options in, the report on stdout, exit code out."""
 
-import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +87,8 @@ def check(
 
     Gentler: preflight check --cluster cluster.toml --rate 500 --max-half-open 500 --sample 100
     """
+    import asyncio
+
     from preflight.check import Narrowing, plan_run
     from preflight.cli.live import make_observer
     from preflight.cli.options import read_cluster, read_limits, read_narrowing
@@ -139,6 +139,8 @@ async def _run(
     *,
     strict: bool,
 ) -> "Report":
+    import asyncio
+
     from preflight.check import check as check_plan
 
     stop = asyncio.Event()
@@ -178,6 +180,9 @@ def _provide_descriptors(plan: "Plan") -> None:
 
 def _dialler(key: "CoordinatorKey") -> "Dial":
     """How this command reaches agents: by TLS, or inside this process where embedded."""
+    import asyncio
+    import logging
+
     from preflight.agent.service import Agent
     from preflight.model.plan import PlannedNode
     from preflight.net.control import dial_agent

@@ -1,15 +1,11 @@
 """`preflight serve`: the agent of one node."""
 
-import asyncio
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preflight.cli.stopping import stop_signals
-from preflight.config.addresses import literal_addresses_only, read_control
-from preflight.config.reading import Place
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 
 if TYPE_CHECKING:
@@ -46,6 +42,9 @@ def serve(
 
     Example: preflight serve --key-file cluster.agent.key
     """
+    import asyncio
+    import logging
+
     from preflight.net.keys import load_agent_key
 
     logging.basicConfig(
@@ -65,6 +64,9 @@ def _listening_place(control: str | None) -> tuple[str | None, int]:
     """Where to listen; the host is None for all addresses of both families."""
     if control is None or control in {*_ALL_ADDRESSES, "::"}:
         return None, DEFAULT_CONTROL_PORT
+    from preflight.config.addresses import literal_addresses_only, read_control
+    from preflight.config.reading import Place
+
     for everywhere in (*_ALL_ADDRESSES, ""):
         port = control.removeprefix(f"{everywhere}:")
         if port != control and ":" not in port:
@@ -75,6 +77,9 @@ def _listening_place(control: str | None) -> tuple[str | None, int]:
 
 
 async def _serve(key: "AgentKey", host: str | None, port: int) -> None:
+    import asyncio
+    import logging
+
     from preflight.agent.service import Agent
     from preflight.net.control import ControlListener
     from preflight.net.limits import raise_descriptor_limit

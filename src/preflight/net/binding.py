@@ -108,10 +108,11 @@ def _read_address(address: str) -> tuple[Any, ...]:
     """The family, and a socket's name of this address without the port.
 
     getaddrinfo knows the scope of a link-local address (fe80::1%eth0), and takes longer than
-    the rest of a listener's making: hence once an address.
+    the rest of a listener's making: hence once an address. It gets bytes, because text would go
+    through the codec of international names.
     """
     family, _, _, _, (host, _, *scope) = socket.getaddrinfo(
-        address, None, flags=socket.AI_NUMERICHOST
+        address.encode(), None, flags=socket.AI_NUMERICHOST
     )[0]
     return family, host, *scope
 

@@ -105,8 +105,12 @@ def skipped(port: int, size: int = SMALL_SIZE) -> PortResult:
 
 def socket_address(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
     """The socket family of a literal address, and the address as `connect` wants it."""
+    # As bytes: text would go through the codec of international names, which is slow to load.
     found = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        address.encode(),
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
     )
     return found[0][0], found[0][4]
 
@@ -129,10 +133,14 @@ def check_answer(data: bytes, challenge: Challenge, key: bytes) -> Answer | None
     Raises `NotOurs` for anything else, a valid answer to another challenge included.
     """
     answer = read_answer(data, key)
-    if answer is None:
-        return None
+    if answer is not None:
+        check_belonging(answer, len(data), challenge)
+    return answer
+
+
+def check_belonging(answer: Answer, size: int, challenge: Challenge) -> None:
+    """Raises `NotOurs` where an answer of so many bytes is not the one to this challenge."""
     if answer[:3] != challenge[:3]:
         raise NotOurs("an answer to another challenge")
-    if len(data) != challenge.size:
+    if size != challenge.size:
         raise NotOurs("an answer of another length than its challenge")
-    return answer

@@ -4,9 +4,12 @@ A port gets four challenges at first. If all are answered it is done. If some ar
 loses packets, and 24 in all measure how many. If none is, 12 in all are spread over the
 patience, because a router sends its ICMP errors in a burst of six and then one a second, and
 because a firewall of the source's own that denies (EPERM) may do so to some datagrams only.
+Where answers come late, because a host is busy, the missing ones are waited for longer: late
+is not lost.
 """
 
 import errno
+import select
 import socket
 import statistics
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import (
     FIRST_BYTES,
     PortResult,
-    check_answer,
+    check_belonging,
     own_address,
     skipped,
 )
@@ -37,9 +40,11 @@ FIRST_DATAGRAMS = 4
 SILENT_DATAGRAMS = 12
 LOSSY_DATAGRAMS = 24
 LOST_AFTER = 1.5
-"""Seconds after which a datagram without an answer is lost."""
+"""Seconds after which a datagram without an answer is lost, unless others took as long."""
 _FIRST_INTERVAL = 0.03
 _FIRST_WAIT = 0.3
+_ROUND_TRIPS = 3
+"""So many times the slowest round trip is waited for where that is longer."""
 _REFUSED_WAIT = 0.5
 _REFUSALS_NEEDED = 2
 _TRIES, _TRIES_WHEN_DENIED = 2, 4
@@ -84,6 +89,9 @@ class UdpExchange:
         self.began_at = 0.0
         self.ended = False
         self.review_at = 0.0
+        self.in_window = False
+        self.slowest = 0.0
+        """The longest round trip so far, in seconds."""
         self._asked = asked
         self._run_id = run_id
         self._key = key
@@ -124,6 +132,17 @@ class UdpExchange:
         limited = bool(self._faults) and self._faults[0].failure is Failure.LOCAL_LIMIT
         return self.sock is None and limited
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of it, from anybody."""
+        return not self._answered and self._refused_at is None
+
+    @property
+    def is_silent_from(self) -> float:
+        """When it is no longer too early for what was sent first to be answered."""
+        wait = max(_FIRST_WAIT, self.slowest * _ROUND_TRIPS)
+        return self.began_at + (FIRST_DATAGRAMS - 1) * _FIRST_INTERVAL + wait
+
     def send(self, now: float) -> None:
         """Send one fresh challenge."""
         assert self.sock is not None
@@ -149,11 +168,12 @@ class UdpExchange:
                     continue
             return
 
-    def on_events(self, now: float) -> None:
-        """Take errors and answers, both of which an event may stand for."""
+    def on_events(self, events: int, now: float) -> None:
+        """Take errors and answers: what epoll told of, and what has come since."""
         assert self.sock is not None
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._note_error(code, now, Operation.RECEIVE)
+        if events & select.EPOLLERR:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._note_error(code, now, Operation.RECEIVE)
         while True:
             try:
                 data = self.sock.recv(_LONGEST_DATAGRAM)
@@ -179,7 +199,7 @@ class UdpExchange:
         result.local_address = self._local_address or None
         result.answered = self._answered
         sent = [d for d in self._sent.values() if not d.unsent]
-        counted = [d for d in sent if not (cut and _is_pending(d, now))]
+        counted = [d for d in sent if not (cut and self._is_pending(d, now))]
         result.attempts = len(counted)
         if self._answer is not None:
             result.set_answer(self._answer)
@@ -223,7 +243,7 @@ class UdpExchange:
         if self._answered == sent:
             return Step.END, now
         until = self.began_at + self._patience
-        looked_at = self.began_at + (FIRST_DATAGRAMS - 1) * _FIRST_INTERVAL + _FIRST_WAIT
+        looked_at = self.is_silent_from
         if now < looked_at:
             return Step.WAIT, looked_at
         wanted = LOSSY_DATAGRAMS if self._answered else SILENT_DATAGRAMS
@@ -231,8 +251,16 @@ class UdpExchange:
             spread = max(0.5, until - LOST_AFTER - looked_at)
             return _send_at(self._last_sent_at + spread / (wanted - FIRST_DATAGRAMS), now)
         if self._answered:
-            until = max(until, self._last_sent_at + LOST_AFTER)
+            until = max(until, self._last_sent_at + self._lost_after)
         return (Step.END if now >= until else Step.WAIT), until
+
+    @property
+    def _lost_after(self) -> float:
+        return max(LOST_AFTER, self.slowest * _ROUND_TRIPS)
+
+    def _is_pending(self, datagram: _Datagram, now: float) -> bool:
+        """At the deadline a datagram that may still be answered is not lost."""
+        return datagram.rtt is None and now - datagram.sent_at < self._lost_after
 
     def _is_decided(self, now: float) -> bool:
         """Whether refusals, or foreign answers, and nothing else, came for long enough."""
@@ -283,6 +311,7 @@ class UdpExchange:
         datagram, answer = found
         if datagram.rtt is None:
             datagram.rtt = now - datagram.sent_at
+            self.slowest = max(self.slowest, datagram.rtt)
             self._answered += 1
             self._answer = self._answer or answer
 
@@ -291,7 +320,8 @@ class UdpExchange:
         try:
             answer = read_answer(data, self._key)
             datagram = self._sent.get(answer.probe_id) if answer else None
-            if datagram and (answer := check_answer(data, datagram.challenge, self._key)):
+            if answer and datagram:
+                check_belonging(answer, len(data), datagram.challenge)
                 return datagram, answer
         except NotOurs:
             pass
@@ -304,11 +334,6 @@ class UdpExchange:
             local_address=self._local_address,
             local_port=self._local_port,
         )
-
-
-def _is_pending(datagram: _Datagram, now: float) -> bool:
-    """At the deadline a datagram that may still be answered is not lost."""
-    return datagram.rtt is None and now - datagram.sent_at < LOST_AFTER
 
 
 def _send_at(when: float, now: float) -> tuple[Step, float]:

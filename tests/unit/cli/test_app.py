@@ -28,6 +28,19 @@ def test_every_command_has_help(command: str) -> None:
         assert f"Example: preflight {command}" in " ".join(done.stdout.split())
 
 
+def test_help_waits_for_nothing_that_a_command_needs() -> None:
+    program = (
+        "import sys; import preflight.cli.app\n"
+        "heavy = {'asyncio', 'rich.console', 'cryptography', 'psutil', 'preflight.config',\n"
+        "         'preflight.lab', 'preflight.check', 'preflight.agent'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("words", [["chekc"], ["--verison"], ["diagnose"]])
 def test_wrong_words_are_usage_errors(words: list[str]) -> None:
     done = run(*words)

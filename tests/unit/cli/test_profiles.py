@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from preflight.cli import profiles_command
+from preflight.cli import profile_tables
 from preflight.cli.app import app
 from preflight.config import load_profile
 from preflight.errors import ConfigError
@@ -27,7 +27,7 @@ def test_it_lists_the_built_in_ones() -> None:
 def test_show_has_every_rule_and_domain_and_source(
     width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(profiles_command, "_WIDTH", width)
+    monkeypatch.setattr(profile_tables, "WIDTH", width)
     text = run("show", "apinizer").stdout
     profile = load_profile("apinizer")
     for rule in profile.rules:
@@ -50,6 +50,6 @@ def test_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "91")
-    console = profiles_command._console()
+    console = profile_tables.stdout_console()
     assert isinstance(console, Console)
     assert console.width == 91
