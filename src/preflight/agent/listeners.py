@@ -79,7 +79,7 @@ class Listeners:
             for number, place in enumerate(places):
                 if number % BINDS_AT_ONCE == BINDS_AT_ONCE - 1:
                     await asyncio.sleep(0)
-                fates[place] = await self._hold_one(place)
+                fates[place] = self._hold_one(place)
         except BaseException:  # cancelled as well
             await self.release()
             raise
@@ -116,7 +116,7 @@ class Listeners:
         self._places.clear()
         if tcp is not None:
             tcp.stop()
-        await self._udp.stop()
+        self._udp.stop()
 
     def _prepare(self, ports: int) -> None:
         limit, in_use = raise_descriptor_limit(), open_descriptors()
@@ -136,7 +136,7 @@ class Listeners:
                 max_connections=min(connections, MAX_CONNECTIONS),
             )
 
-    async def _hold_one(self, place: _Place) -> _Fate:
+    def _hold_one(self, place: _Place) -> _Fate:
         protocol, address, port = place
         held = _Fate(protocol, address, "listening")
         if place in self._places:
@@ -149,7 +149,7 @@ class Listeners:
             return _Fate(protocol, address, "denied", detail=str(denied))
         listener = Listener(protocol, address, port)
         if protocol == "udp":
-            await self._udp.add(bound, listener)
+            self._udp.add(bound, listener)
         elif self._tcp is not None:
             self._tcp.add(bound, listener)
         self._places.add(place)

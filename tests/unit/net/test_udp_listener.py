@@ -7,7 +7,7 @@ import pytest
 
 from preflight.net import udp_listener
 from preflight.net.binding import PortOccupied, bind_listener
-from preflight.net.journal import Journal, Listener
+from preflight.net.journal import Journal, Listener, Seen
 from preflight.net.udp_listener import UdpListeners
 from preflight.wire.challenge import encode_challenge, new_challenge, read_answer
 from tests.unit.net.listening_side import (
@@ -32,13 +32,13 @@ def journal() -> Journal:
 async def listeners(journal: Journal) -> AsyncIterator[UdpListeners]:
     held = UdpListeners(IDENTITY, journal)
     yield held
-    await held.stop()
+    held.stop()
 
 
 @pytest.fixture
 async def listener(listeners: UdpListeners) -> Listener:
     receiving, listener = bound("udp", ADDRESS)
-    await listeners.add(receiving, listener)
+    listeners.add(receiving, listener)
     return listener
 
 
@@ -48,7 +48,7 @@ async def test_proves_who_it_is_and_what_it_saw(
     listeners: UdpListeners, journal: Journal, address: str, size: int
 ) -> None:
     receiving, listener = bound("udp", address)
-    await listeners.add(receiving, listener)
+    listeners.add(receiving, listener)
     challenge, block = small_challenge(size)
 
     asked = await asyncio.to_thread(ask_udp, address, listener.port, block)
@@ -108,7 +108,7 @@ async def test_over_the_bound_it_drops_and_says_so(
     monkeypatch.setattr(udp_listener, "ANSWER_BURST", 3.0)
     monkeypatch.setattr(udp_listener, "ANSWERS_PER_SECOND", 0.0)
     receiving, listener = bound("udp", ADDRESS)
-    await listeners.add(receiving, listener)
+    listeners.add(receiving, listener)
     challenges = [new_challenge(RUN) for _ in range(5)]
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
         for challenge in challenges:
@@ -119,24 +119,44 @@ async def test_over_the_bound_it_drops_and_says_so(
     assert [sighting.answered for sighting in found] == [True, True, True, False, False]
 
 
-async def test_survives_answers_that_can_not_be_sent(
-    listeners: UdpListeners, journal: Journal
-) -> None:
-    """A source port of 0 in a forged datagram: sendto fails with EINVAL, kept by asyncio-dgram."""
-    receiving, listener = bound("udp", ADDRESS)
-    await listeners.add(receiving, listener)
-    (held,) = listeners._held
-    challenge, block = small_challenge()
-    vars(held.stream)["_recvq"].put_nowait((block, (ADDRESS, 0)))
-    await eventually(lambda: listener.accepted == 1)
-    (sighting,) = journal.sightings([challenge.probe_id.hex()])
-    assert not sighting.answered
-    assert listener.answered == 0
-
-    vars(held.stream)["_excq"].put_nowait(ConnectionRefusedError("of an earlier answer"))
-    assert await asyncio.to_thread(ask_udp, ADDRESS, listener.port, small_challenge()[1])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_survives_answers_that_can_not_be_sent(listeners: UdpListeners, family: int) -> None:
+    """A source port of 0 in a forged datagram: sendto fails with EINVAL."""
+    receiving, listener = bound("udp", ADDRESS if family == socket.AF_INET else "::1")
+    listeners.add(receiving, listener)
+    challenge = new_challenge(RUN)
+    forged = (listener.address, 0)
+    seen = Seen(listener, *forged)
+    listeners._answer(receiving, challenge, seen, forged)
+    assert not seen.answered
+    assert (listener.answered, listener.dropped) == (0, 0)
+    assert await asyncio.to_thread(ask_udp, listener.address, listener.port, small_challenge()[1])
     assert listener.answered == 1
-    assert [one for one, _ in listeners.held()] == [listener]
+
+
+class Full(socket.socket):
+    """Its send buffer has no room."""
+
+    def sendto(self, *_: object) -> int:
+        raise BlockingIOError
+
+
+async def test_an_answer_without_room_counts_as_dropped(
+    listeners: UdpListeners, listener: Listener
+) -> None:
+    seen = Seen(listener, "192.0.2.1", 9)
+    with Full() as full:
+        listeners._answer(full, new_challenge(RUN), seen, ("192.0.2.1", 9))
+    assert (seen.answered, listener.answered, listener.dropped) == (False, 0, 1)
+
+
+async def test_a_flooded_socket_leaves_the_others_their_turn(listeners: UdpListeners) -> None:
+    receiving, flooded = bound("udp", ADDRESS)
+    with closing(receiving), closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
+        for _ in range(2 * udp_listener.BATCH):
+            source.sendto(b"junk", (ADDRESS, flooded.port))
+        listeners._answer_batch(receiving, flooded, udp_listener._Allowance())
+    assert flooded.accepted == udp_listener.BATCH
 
 
 async def test_counts_what_the_kernel_dropped(listeners: UdpListeners) -> None:
@@ -145,7 +165,7 @@ async def test_counts_what_the_kernel_dropped(listeners: UdpListeners) -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
         for _ in range(50):  # nobody reads yet
             source.sendto(bytes(256), (ADDRESS, listener.port))
-    await listeners.add(receiving, listener)
+    listeners.add(receiving, listener)
     await eventually(lambda: listener.accepted > 0)
     ((_, dropped),) = listeners.held()
     assert dropped > 30
@@ -161,7 +181,7 @@ async def test_never_shares_its_port(listener: Listener) -> None:
 
 
 async def test_stops_whole(listeners: UdpListeners, listener: Listener) -> None:
-    await listeners.stop()
-    await listeners.stop()
+    listeners.stop()
+    listeners.stop()
     assert list(listeners.held()) == []
     bind_listener("udp", ADDRESS, listener.port).close()
