@@ -17,13 +17,8 @@ from preflight.model.observation import (
 )
 from preflight.model.plan import Listen
 from preflight.net.answering import Identity
-from preflight.net.binding import (
-    BindDenied,
-    PortOccupied,
-    backlog_overflows,
-    bind_listener,
-    kernel_drops,
-)
+from preflight.net.backlog import backlog_overflows
+from preflight.net.binding import BindDenied, PortOccupied, bind_listener, kernel_drops
 from preflight.net.journal import Journal, Listener
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.net.tcp_listener import TcpListeners

@@ -15,6 +15,7 @@ from preflight.agent.listeners import Listeners
 from preflight.model.observation import ListenerState
 from preflight.model.plan import Listen
 from preflight.net import binding
+from preflight.net.backlog import backlog_overflows
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.ports import Ranges
 from preflight.wire.challenge import new_challenge
@@ -228,9 +229,9 @@ async def test_a_full_backlog_counts_as_dropped(
     """The kernel drops a SYN that we never hear of: silence proves nothing then."""
     monkeypatch.setattr(binding, "BACKLOG", 1)
     await listeners.hold([tcp(((6_443, 6_444),))])
-    before = binding.backlog_overflows()
+    before = backlog_overflows()
     with ExitStack() as sources, listeners._journal._lock:  # the accepting thread waits for it
-        while binding.backlog_overflows() == before:
+        while backlog_overflows() == before:
             source = sources.enter_context(closing(socket.socket()))
             source.settimeout(0)
             source.connect_ex((ADDRESS, 6_444))
