@@ -21,6 +21,7 @@ from preflight.net.backlog import backlog_overflows
 from preflight.net.binding import BindDenied, PortOccupied, bind_listener, kernel_drops
 from preflight.net.journal import Journal, Listener
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
+from preflight.net.strangers import MAX_STRANGERS, Strangers
 from preflight.net.tcp_listener import TcpListeners
 from preflight.net.udp_listener import UdpListeners
 from preflight.ports import each_port, from_ports
@@ -57,6 +58,7 @@ class Listeners:
         self._journal = Journal(node)
         self._udp = UdpListeners(self._identity, self._journal)
         self._tcp: TcpListeners | None = None
+        self._strangers: Strangers | None = None
         self._places: set[_Place] = set()
         self._overflows_before = 0
 
@@ -108,10 +110,13 @@ class Listeners:
     async def release(self) -> None:
         """Let go of everything: no port is bound and no thread runs afterwards. Repeatable."""
         tcp, self._tcp = self._tcp, None
+        strangers, self._strangers = self._strangers, None
         self._places.clear()
+        self._udp.stop()
         if tcp is not None:
             tcp.stop()
-        self._udp.stop()
+        if strangers is not None:
+            await strangers.close()
 
     def _prepare(self, ports: int) -> None:
         limit, in_use = raise_descriptor_limit(), open_descriptors()
@@ -125,10 +130,12 @@ class Listeners:
             )
         if self._tcp is None:
             self._overflows_before = backlog_overflows()
+            self._strangers = Strangers()
             self._tcp = TcpListeners(
                 self._identity,
                 self._journal,
-                max_connections=min(connections, MAX_CONNECTIONS),
+                max_connections=min(connections, MAX_CONNECTIONS) - MAX_STRANGERS,
+                hand_over=self._strangers.offer,
             )
 
     def _hold_one(self, place: _Place) -> _Fate:

@@ -1,14 +1,15 @@
 """All TCP listeners of an agent, and what they accept: one epoll loop in one thread.
 
 A listener is silent until it is spoken to (load balancers' health checks speak first), answers
-challenges of its own run, and leaves the closing to the source. Whatever else comes is counted,
-remembered and closed. A thread of its own, because thousands of listeners in the event loop
+challenges of its own run, and leaves the closing to the source. Whatever else comes is counted
+and remembered; it is closed, or where its first bytes are not ours, handed over with these
+unread. A thread of its own, because thousands of listeners in the event loop
 would delay the heartbeats, and cost three times as much.
 
 An ordinary connection's life, and what ends it early:
 
     accept -> first byte ours? -> whole challenge, valid? -> answer sent -> source closes
-       |            no: close            no: close                             |
+       |            no: hand over        no: close                             |
        +-- nothing for IDLE_SECONDS, or pushed out by newer ones: close --------+
 """
 
@@ -18,9 +19,10 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from preflight.net.answering import Identity
+from preflight.net.binding import FIN_ON_CLOSE
 from preflight.net.journal import Journal, Listener, Seen
 from preflight.wire.challenge import MAGIC, MAX_SIZE, NotOurs, looks_like_ours
 
@@ -33,10 +35,11 @@ MAX_CHALLENGES = 16
 ACCEPTS_AT_ONCE = 64
 """Connections taken from one listener before the others get their turn."""
 EVICTED_AT_ONCE = 16
+MAX_BUFFERED = 16 * 1024 * 1024
+"""Bytes of unfinished challenges, of all connections together: 2,000 full-size ones."""
 STARVED_PAUSE = 0.02
 """Seconds of pause when the descriptors ran out and none of them is ours to give."""
 
-_LINGER_NONE = b"\x01\0\0\0\0\0\0\0"  # struct linger {1, 0}: close with RST, no TIME_WAIT
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -62,10 +65,22 @@ class _Connection:
 class TcpListeners:
     """Holds sockets that already listen. Call `add` and `stop` from one thread."""
 
-    def __init__(self, identity: Identity, journal: Journal, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        *,
+        max_connections: int,
+        hand_over: Callable[[socket.socket], bool],
+    ) -> None:
+        """`hand_over` is called in the listeners' thread with a stranger's connection, of which
+        nothing was read. False: it is not wanted, and is closed.
+        """
         self._identity = identity
         self._journal = journal
         self._max_connections = max_connections
+        self._hand_over = hand_over
+        self._buffered = 0
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self._connections: dict[int, _Connection] = {}  # by descriptor, the longest idle first
         self._epoll = select.epoll()
@@ -183,16 +198,21 @@ class TcpListeners:
             # so whatever may be ours is read at once, and a partial magic can't keep epoll busy.
             first = connection.socket.recv(len(MAGIC), socket.MSG_PEEK | socket.MSG_DONTWAIT)
             if first and not looks_like_ours(first):
-                raise NotOurs("no magic")
+                self._part_with(connection)
+                return
             connection.spoke = True
         data = connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
         if not data:
             self._close(connection, reset=False)
             return
+        self._buffered += len(data)
         connection.buffer += data
         challenge = self._identity.read(bytes(connection.buffer))
         if challenge is None:
+            while self._buffered > MAX_BUFFERED:
+                self._evict()
             return
+        self._buffered -= len(connection.buffer)
         connection.buffer.clear()
         connection.challenges += 1
         if connection.challenges > MAX_CHALLENGES:
@@ -225,9 +245,17 @@ class TcpListeners:
         descriptor = connection.socket.fileno()
         self._connections[descriptor] = self._connections.pop(descriptor)
 
+    def _part_with(self, stranger: _Connection) -> None:
+        """Let somebody else have its socket. What the journal has of it stays there."""
+        del self._connections[stranger.socket.fileno()]
+        self._epoll.unregister(stranger.socket)
+        if not self._hand_over(stranger.socket):
+            stranger.socket.close()
+
     def _close(self, connection: _Connection, *, reset: bool = True) -> None:
         """With `reset`, no TIME_WAIT is left; without, the source closed and keeps its own."""
         del self._connections[connection.socket.fileno()]
-        if reset:
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+        self._buffered -= len(connection.buffer)
+        if not reset:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FIN_ON_CLOSE)
         connection.socket.close()
