@@ -40,6 +40,10 @@ MAX_BUFFERED = 16 * 1024 * 1024
 STARVED_PAUSE = 0.02
 """Seconds of pause when the descriptors ran out and none of them is ours to give."""
 
+# Plain numbers: joining two of Python's flags takes longer than the system call that wants them.
+# MSG_DONTWAIT saves the system call that would make each accepted socket non-blocking.
+_NO_WAIT = int(socket.MSG_DONTWAIT)
+_PEEK = int(socket.MSG_PEEK) | _NO_WAIT
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -53,7 +57,8 @@ class _Connection:
         self.seen = seen
         self.since = since
         """When it was accepted, or sent its last valid challenge (monotonic seconds)."""
-        self.buffer = bytearray()
+        self.buffer = b""
+        """The beginning of a challenge."""
         self.outgoing = b""
         self.writing = False
         """epoll waits for room to write, and not for bytes to read."""
@@ -192,28 +197,23 @@ class TcpListeners:
             self._close(connection)
 
     def _read(self, connection: _Connection) -> None:
-        # MSG_DONTWAIT saves the system call that would make each accepted socket non-blocking.
         if not connection.spoke:
             # Bytes of others stay unread. Ours begin with a byte that nobody else begins with,
             # so whatever may be ours is read at once, and a partial magic can't keep epoll busy.
-            first = connection.socket.recv(len(MAGIC), socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            first = connection.socket.recv(len(MAGIC), _PEEK)
             if first and not looks_like_ours(first):
                 self._part_with(connection)
                 return
             connection.spoke = True
-        data = connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
+        data = connection.socket.recv(MAX_SIZE, _NO_WAIT)
         if not data:
             self._close(connection, reset=False)
             return
-        self._buffered += len(data)
-        connection.buffer += data
-        challenge = self._identity.read(bytes(connection.buffer))
+        data = connection.buffer + data
+        challenge = self._identity.read(data)
+        self._keep(connection, data if challenge is None else b"")
         if challenge is None:
-            while self._buffered > MAX_BUFFERED:
-                self._evict()
             return
-        self._buffered -= len(connection.buffer)
-        connection.buffer.clear()
         connection.challenges += 1
         if connection.challenges > MAX_CHALLENGES:
             raise NotOurs("more challenges than one connection may send")
@@ -225,15 +225,20 @@ class TcpListeners:
         connection.outgoing = self._identity.answer(challenge, connection.seen)
         self._write(connection)
 
+    def _keep(self, connection: _Connection, beginning: bytes) -> None:
+        self._buffered += len(beginning) - len(connection.buffer)
+        connection.buffer = beginning
+        while self._buffered > MAX_BUFFERED:
+            self._evict()
+
     def _write(self, connection: _Connection) -> None:
         try:
-            sent = connection.socket.send(connection.outgoing, socket.MSG_DONTWAIT)
+            sent = connection.socket.send(connection.outgoing, _NO_WAIT)
         except BlockingIOError:
             sent = 0
         connection.outgoing = connection.outgoing[sent:]
         if not connection.outgoing:
-            connection.seen.answered = True
-            connection.seen.listener.answered += 1
+            self._journal.note_answered(connection.seen)
         if connection.writing != bool(connection.outgoing):
             connection.writing = bool(connection.outgoing)
             waiting_for = select.EPOLLOUT if connection.writing else select.EPOLLIN

@@ -101,8 +101,7 @@ class UdpListeners:
         except OSError as error:  # EPERM is this host's own firewall
             log.debug("udp %s:%d: %s", seen.listener.address, seen.listener.port, error)
         else:
-            seen.answered = True
-            seen.listener.answered += 1
+            self._journal.note_answered(seen)
 
 
 class _Allowance:
