@@ -159,7 +159,7 @@ class Listeners:
 
     def _count(self) -> Iterator[tuple[Listener, int]]:
         """Every listener that is held, with all that it or the kernel dropped there."""
-        if self._tcp is not None and self._tcp.alive:
+        if self._tcp is not None and self._tcp.attentive:
             overflowed = backlog_overflows() != self._overflows_before
             for bound, listener in self._tcp.held():
                 lost = kernel_drops(bound) if overflowed else 0

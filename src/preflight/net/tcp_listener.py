@@ -37,6 +37,8 @@ ACCEPTS_AT_ONCE = 64
 EVICTED_AT_ONCE = 16
 MAX_BUFFERED = 16 * 1024 * 1024
 """Bytes of unfinished challenges, of all connections together: 2,000 full-size ones."""
+MAX_ROUND = 2.0
+"""Seconds for everything that was ready at once. A source waits twice as long for an answer."""
 STARVED_PAUSE = 0.02
 """Seconds of pause when the descriptors ran out and none of them is ours to give."""
 
@@ -86,6 +88,7 @@ class TcpListeners:
         self._max_connections = max_connections
         self._hand_over = hand_over
         self._buffered = 0
+        self._longest_round = 0.0
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self._connections: dict[int, _Connection] = {}  # by descriptor, the longest idle first
         self._epoll = select.epoll()
@@ -96,9 +99,12 @@ class TcpListeners:
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the loop runs: only then do the listeners hear anything."""
-        return self._thread.is_alive()
+    def attentive(self) -> bool:
+        """Whether the loop runs, and never left anybody waiting for too long.
+
+        Else silence may be its own: a handshake is completed without it, an answer is not.
+        """
+        return self._thread.is_alive() and self._longest_round <= MAX_ROUND
 
     def add(self, listening: socket.socket, listener: Listener) -> None:
         """Accept on this socket from now on. It is ours to close."""
@@ -126,7 +132,9 @@ class TcpListeners:
 
     def _run(self) -> None:
         while not self._stopping:
-            for descriptor, _ in self._epoll.poll(self._time_left()):
+            ready = self._epoll.poll(self._time_left())
+            began = time.monotonic()
+            for descriptor, _ in ready:
                 if descriptor in self._listeners:
                     self._accept(*self._listeners[descriptor])
                 elif descriptor in self._connections:
@@ -134,6 +142,7 @@ class TcpListeners:
                     # does no harm: reading finds nothing.
                     self._serve(self._connections[descriptor])
             self._close_idle()
+            self._longest_round = max(self._longest_round, time.monotonic() - began)
 
     def _time_left(self) -> float | None:
         for oldest in self._connections.values():

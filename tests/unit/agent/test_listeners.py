@@ -14,7 +14,7 @@ import pytest
 from preflight.agent.listeners import Listeners
 from preflight.model.observation import ListenerState
 from preflight.model.plan import Listen
-from preflight.net import binding
+from preflight.net import binding, tcp_listener
 from preflight.net.backlog import backlog_overflows
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.ports import Ranges
@@ -239,6 +239,18 @@ async def test_a_full_backlog_counts_as_dropped(
     by_ports = {count.ports: count.dropped for count in listeners.confirm().counts}
     assert by_ports[(6_443, 6_443),] == 0
     assert by_ports[(6_444, 6_444),] > 0
+
+
+async def test_a_loop_that_stood_still_vouches_for_no_silence(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_listener, "MAX_ROUND", 0.2)
+    await listeners.hold([tcp(((6_443, 6_443),)), udp(((8_472, 8_472),))])
+    assert len(listeners.confirm().held) == 2
+    with listeners._journal._lock, closing(connect(ADDRESS, 6_443)):
+        await asyncio.sleep(0.3)  # the accepting thread waits for the lock, amid a round
+    await eventually(lambda: [one.protocol for one in listeners.confirm().held] == ["udp"])
+    assert ask_tcp(ADDRESS, 6_443) is not None
 
 
 async def test_release_leaves_nothing(listeners: Listeners) -> None:

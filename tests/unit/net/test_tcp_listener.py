@@ -360,12 +360,12 @@ def test_stops_whole(journal: Journal) -> None:
     held.add(listening, listener)
     source = connect(ADDRESS, listener.port)
     assert ask_on(source, new_challenge(RUN)) is not None
-    assert held.alive
+    assert held.attentive
 
     held.stop()
     held.stop()
 
-    assert not held.alive
+    assert not held.attentive
     assert "tcp-listeners" not in {thread.name for thread in threading.enumerate()}
     assert read_block(source, 1) == b""
     source.close()
