@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 import preflight.agent.service
 import preflight.net.control
@@ -52,6 +54,8 @@ from preflight.probes import ProbeContext, run_probes
 HOLDER, SWEEPER = "hold", "sweep"
 RUN, KEY = bytes(16), bytes(32)
 READY_ROUNDS = 7
+FLOODS, FLOOD, TURNS = 40, 500, 10
+"""Datagrams at once, fewer than a receive buffer holds, and turns of the loop to read them in."""
 SHARE = Share(rate=None, max_half_open=20_000, patience=4.0, deadline=60.0, full_size=8_192)
 
 
@@ -81,6 +85,7 @@ def _measure_engine(lab: Lab, sweeps: int) -> None:
         f"ready, {len(PORTS):,} ports, medians of {READY_ROUNDS}:"
         f"  TCP {told['tcp']:.3f} s, UDP {told['udp']:.3f} s;  memory {told['pss']:.1f} MB"
     )
+    print(f"a datagram that is not ours: {told['datagram'] * 1e6:.1f} µs of CPU")
     swept = _hear(_start(lab, SOURCE, SWEEPER, "--sweeps", str(sweeps)))
     assert holder.stdin is not None
     holder.stdin.close()  # its sign that the sweeps are over
@@ -128,7 +133,11 @@ def _measure_runs(lab: Lab, runs: int) -> None:
 
 async def _hold() -> None:
     """The part that listens: prints a line when it is ready, and one when the sweeps are over."""
-    ready = {"tcp": await _time_ready("tcp"), "udp": await _time_ready("udp")}
+    ready = {
+        "tcp": await _time_ready("tcp"),
+        "udp": await _time_ready("udp"),
+        "datagram": await _time_datagrams(),
+    }
     listeners = _listeners()
     await listeners.hold((_listen("tcp"),))
     try:
@@ -159,6 +168,24 @@ async def _time_ready(protocol: Protocol) -> float:
         seconds.append(time.monotonic() - began)
         await listeners.release()
     return statistics.median(seconds)
+
+
+async def _time_datagrams() -> float:
+    """Seconds of CPU for each of a flood: sent first, so that only the reading is measured."""
+    listeners = _listeners()
+    await listeners.hold((structs.replace(_listen("udp"), ports=((FIRST, FIRST),)),))
+    cpu = 0.0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+        for _ in range(FLOODS):
+            for _ in range(FLOOD):
+                source.sendto(b"not ours", (ADDRESSES[DESTINATION], FIRST))
+            began = time.process_time()
+            for _ in range(TURNS):  # of the loop; a batch is read in each
+                await asyncio.sleep(0)
+            cpu += time.process_time() - began
+    (count,) = listeners.confirm().counts
+    await listeners.release()
+    return cpu / count.accepted
 
 
 async def _sweep(sweeps: int) -> None:
