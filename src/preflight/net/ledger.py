@@ -1,7 +1,7 @@
-"""What came with a valid challenge, packed: 35 bytes a sighting instead of 300.
+"""What came with a valid challenge, packed: 27 bytes a sighting, as objects 300.
 
 Fifty sources over the NodePort range are 138,400 sightings, of which the coordinator asks for
-a few. As objects they would be the larger part of an agent's memory.
+a few. They would be the larger part of an agent's memory.
 """
 
 import struct
