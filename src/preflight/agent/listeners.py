@@ -18,15 +18,11 @@ from preflight.model.observation import (
 )
 from preflight.model.plan import Close, Listen
 from preflight.net.answering import Identity
-from preflight.net.binding import (
-    BindDenied,
-    PortOccupied,
-    backlog_overflows,
-    bind_listener,
-    kernel_drops,
-)
+from preflight.net.backlog import backlog_overflows
+from preflight.net.binding import BindDenied, PortOccupied, bind_listener, kernel_drops
 from preflight.net.journal import Journal, Listener
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
+from preflight.net.strangers import MAX_STRANGERS, Strangers
 from preflight.net.tcp_listener import TcpListeners
 from preflight.net.udp_listener import UdpListeners
 from preflight.ports import each_port, from_ports
@@ -63,6 +59,7 @@ class Listeners:
         self._journal = Journal(node)
         self._udp = UdpListeners(self._identity, self._journal)
         self._tcp: TcpListeners | None = None
+        self._strangers: Strangers | None = None
         self._places: set[_Place] = set()
         self._overflows_before = 0
 
@@ -116,10 +113,13 @@ class Listeners:
     async def release(self) -> None:
         """Let go of everything: no port is bound and no thread runs afterwards. Repeatable."""
         tcp, self._tcp = self._tcp, None
+        strangers, self._strangers = self._strangers, None
         self._places.clear()
+        await self._udp.stop()
         if tcp is not None:
             tcp.stop()
-        await self._udp.stop()
+        if strangers is not None:
+            await strangers.close()
 
     def _prepare(self, ports: int, close: Close) -> None:
         limit, in_use = raise_descriptor_limit(), open_descriptors()
@@ -133,10 +133,12 @@ class Listeners:
             )
         if self._tcp is None:
             self._overflows_before = backlog_overflows()
+            self._strangers = Strangers()
             self._tcp = TcpListeners(
                 self._identity,
                 self._journal,
-                max_connections=min(connections, MAX_CONNECTIONS),
+                max_connections=min(connections, MAX_CONNECTIONS) - MAX_STRANGERS,
+                hand_over=self._strangers.offer,
                 close=close,
             )
 
@@ -161,7 +163,7 @@ class Listeners:
 
     def _count(self) -> Iterator[tuple[Listener, int]]:
         """Every listener that is held, with all that it or the kernel dropped there."""
-        if self._tcp is not None and self._tcp.alive:
+        if self._tcp is not None and self._tcp.attentive:
             overflowed = backlog_overflows() != self._overflows_before
             for bound, listener in self._tcp.held():
                 lost = kernel_drops(bound) if overflowed else 0

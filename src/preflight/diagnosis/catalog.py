@@ -169,6 +169,16 @@ LOCAL_PORT_RANGE = Kind(
     "/etc/sysctl.d/, to keep it; add what is reserved already).",
 )
 
+SMALL_BACKLOG = Kind(
+    code="small-backlog",
+    severity="warning",
+    title="{nodes} may drop connections where {sources} sources begin at once",
+    detail="{settings} there: {room} connections to one port may wait to be accepted, and up to "
+    "{sources} sources connect to one at once. Dropped ones are tried again, and what stayed "
+    "silent on such a port is untested, not blocked. Services have the same limit.",
+    fix="On {nodes}: {commands} (and in /etc/sysctl.d/, to keep it).",
+)
+
 # About the run.
 INTERRUPTED = Kind(
     code="interrupted",

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from preflight.diagnosis import catalog
+from preflight.diagnosis.backlogs import small_backlogs
 from preflight.diagnosis.index import Index, canonical
 from preflight.diagnosis.naming import listed
 from preflight.model.cluster import Protocol
@@ -30,6 +31,7 @@ def node_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> It
         if node.nat:
             yield catalog.NAT_NODE.fill(node=node.name)
         yield from _local_ports(plan, agent)
+    yield from small_backlogs(plan, index)
 
 
 def _occupied(

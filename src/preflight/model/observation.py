@@ -214,6 +214,16 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     counts: tuple[ListenerCount, ...] = ()
 
 
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What the kernel allows to wait for one TCP listener."""
+
+    somaxconn: int
+    """Connections that are made, and not accepted yet; and handshakes that are not finished."""
+    max_syn_backlog: int
+    """Without SYN cookies, three quarters of this bound the unfinished handshakes as well."""
+    syn_cookies: bool
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What an agent knows of its host."""
 
@@ -227,6 +237,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """CAP_NET_RAW is held."""
     descriptors: int = 0
     """The hard limit of open files."""
+    backlog: Backlog | None = None
 
 
 AgentState = Literal["ready", "unreachable", "refused", "lost"]

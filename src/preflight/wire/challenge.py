@@ -36,10 +36,10 @@ _HEADER = struct.Struct("!4sBBH")
 _CHALLENGE = struct.Struct("!16s16s16s")
 _ANSWER = struct.Struct("!16s16s16s16s16sH16sHB")
 _SMALLEST = _HEADER.size + _CHALLENGE.size + MAC_BYTES
+_ADDRESSES = 1_024
+"""Remembered: packing one takes longer than the rest of an answer, and a run has few."""
 MAX_NODE_NAME = SMALL_SIZE - _HEADER.size - _ANSWER.size - MAC_BYTES
 """Bytes that a node's name may have in UTF-8."""
-_ADDRESSES = 2_048
-"""Addresses that are remembered as text and as bytes: reading them takes longer than the MAC."""
 
 
 class NotOurs(ValueError):
@@ -178,7 +178,7 @@ def _open(kind: int, data: bytes, key: bytes) -> tuple[int, bytes] | None:
     return size, signed[_HEADER.size :]
 
 
-@functools.lru_cache(_ADDRESSES)
+@functools.lru_cache(maxsize=_ADDRESSES)
 def _pack_address(text: str) -> bytes:
     """Sixteen bytes; IPv4 as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
     address = ipaddress.ip_address(text.partition("%")[0])
@@ -187,7 +187,7 @@ def _pack_address(text: str) -> bytes:
     return address.packed
 
 
-@functools.lru_cache(_ADDRESSES)
+@functools.lru_cache(maxsize=_ADDRESSES)
 def _unpack_address(packed: bytes) -> str:
     address = ipaddress.IPv6Address(packed)
     return str(address.ipv4_mapped or address)

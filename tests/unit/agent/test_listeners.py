@@ -15,7 +15,8 @@ from preflight.agent.listeners import Listeners
 from preflight.columns import each_sighting
 from preflight.model.observation import ListenerState
 from preflight.model.plan import Listen
-from preflight.net import binding
+from preflight.net import binding, tcp_listener
+from preflight.net.backlog import backlog_overflows
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.ports import Ranges
 from preflight.wire.challenge import new_challenge
@@ -229,9 +230,9 @@ async def test_a_full_backlog_counts_as_dropped(
     """The kernel drops a SYN that we never hear of: silence proves nothing then."""
     monkeypatch.setattr(binding, "BACKLOG", 1)
     await listeners.hold([tcp(((6_443, 6_444),))])
-    before = binding.backlog_overflows()
+    before = backlog_overflows()
     with ExitStack() as sources, listeners._journal._lock:  # the accepting thread waits for it
-        while binding.backlog_overflows() == before:
+        while backlog_overflows() == before:
             source = sources.enter_context(closing(socket.socket()))
             source.settimeout(0)
             source.connect_ex((ADDRESS, 6_444))
@@ -239,6 +240,18 @@ async def test_a_full_backlog_counts_as_dropped(
     by_ports = {count.ports: count.dropped for count in listeners.confirm().counts}
     assert by_ports[(6_443, 6_443),] == 0
     assert by_ports[(6_444, 6_444),] > 0
+
+
+async def test_a_loop_that_stood_still_vouches_for_no_silence(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_listener, "MAX_ROUND", 0.2)
+    await listeners.hold([tcp(((6_443, 6_443),)), udp(((8_472, 8_472),))])
+    assert len(listeners.confirm().held) == 2
+    with listeners._journal._lock, closing(connect(ADDRESS, 6_443)):
+        await asyncio.sleep(0.3)  # the accepting thread waits for the lock, amid a round
+    await eventually(lambda: [one.protocol for one in listeners.confirm().held] == ["udp"])
+    assert ask_tcp(ADDRESS, 6_443) is not None
 
 
 async def test_release_leaves_nothing(listeners: Listeners) -> None:
