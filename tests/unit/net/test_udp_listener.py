@@ -9,7 +9,7 @@ import pytest
 from preflight.net import udp_listener
 from preflight.net.binding import PortOccupied, bind_listener
 from preflight.net.journal import Journal, Listener, Seen
-from preflight.net.udp_listener import UdpListeners
+from preflight.net.udp_listener import UdpListeners, _Allowance
 from preflight.wire.challenge import encode_challenge, new_challenge, read_answer
 from tests.unit.net.listening_side import (
     ADDRESS,
@@ -158,10 +158,10 @@ async def test_a_flooded_socket_leaves_the_others_their_turn(
     take = listeners._take
 
     def note(
-        data: bytes, source: tuple[Any, ...], sock: socket.socket, one: Listener, allowance: Any
+        data: bytes, source: tuple[Any, ...], sock: socket.socket, one: Listener, most: _Allowance
     ) -> None:
         order.append(one.port)
-        take(data, source, sock, one, allowance)
+        take(data, source, sock, one, most)
 
     monkeypatch.setattr(listeners, "_take", note)
     flooded, quiet = bound("udp", ADDRESS), bound("udp", ADDRESS)
