@@ -27,6 +27,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def machine_seconds() -> float:
+    """What all processors together have worked so far, for whomever."""
+    user, nice, system, _idle, _wait, *rest = (
+        int(field) for field in (PROC / "stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + sum(rest)) / _TICKS
+
+
 def memory(pid: int) -> Memory:
     """What a process has in memory now."""
     found = _kib(PROC / str(pid) / "smaps_rollup")

@@ -31,6 +31,7 @@ import msgspec
 from bench.accounting import (
     Memory,
     cpu_seconds,
+    machine_seconds,
     memory,
     neighbour_table_overflows,
     wait_with_peak,
@@ -110,6 +111,8 @@ class Measured(NamedTuple):
     """Its largest RSS in MB."""
     agents: dict[str, float]
     """The CPU time of each."""
+    machine: float
+    """CPU time of everything that ran meanwhile."""
     memories: list[Memory]
     flows: int
     wrong: list[str]
@@ -119,7 +122,8 @@ def measure(setting: Setting, rate: str) -> Measured:
     """Run `check` once, and ask the kernel what it took."""
     pids = {name: agent.pid for name, agent in setting.cluster.agents.items()}
     before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-    spent, fulls = getrusage(RUSAGE_CHILDREN), neighbour_table_overflows()
+    spent, worked = getrusage(RUSAGE_CHILDREN), machine_seconds()
+    fulls = neighbour_table_overflows()
     file = setting.cluster.folder / "report.json"
     options = ("--rate", rate, "--format", "json")
     with file.open("wb") as report_file, (file.parent / "check.log").open("wb") as log:
@@ -139,6 +143,7 @@ def measure(setting: Setting, rate: str) -> Measured:
         coordinator=after.ru_utime + after.ru_stime - spent.ru_utime - spent.ru_stime,
         peak=peak,
         agents={name: cpu_seconds(pid) - before[name] for name, pid in pids.items()},
+        machine=machine_seconds() - worked,
         memories=[memory(pid) for pid in pids.values()],
         flows=report.summary.flows.total,
         wrong=list(_wrong(report, setting.truth())),
@@ -240,14 +245,15 @@ def show(run: Measured) -> None:
     """One run, in a few lines."""
     phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in run.phases.items())
     spent = sorted(run.agents.values())
-    whole = run.coordinator + sum(spent)
+    whole, processors = run.coordinator + sum(spent), run.wall * (os.cpu_count() or 1)
     pss = sorted(one.pss for one in run.memories)
     rss = sorted(one.rss for one in run.memories)
     print(
         f"wall {run.wall:.2f} s: {phases}\n"
         f"  CPU: coordinator {run.coordinator:.2f} s; agents {statistics.median(spent):.2f} s "
         f"(median), {spent[-1]:.2f} s (most); together {whole:.1f} s, "
-        f"{whole / run.wall / (os.cpu_count() or 1):.0%} of the machine\n"
+        f"{whole / processors:.0%} of the machine; all else "
+        f"{(run.machine - whole) / processors:.0%}\n"
         f"  memory: coordinator {run.peak:.0f} MB (RSS, peak); agents PSS "
         f"{statistics.median(pss):.1f} MB (median), {pss[-1]:.1f} MB (most), "
         f"RSS {statistics.median(rss):.1f}, {rss[-1]:.1f} MB\n"
@@ -277,7 +283,6 @@ def main() -> None:
     runs = []
     with demo() if chosen.demo else all_pairs(chosen) as setting:
         for _ in range(chosen.rounds):
-            print(f"load {os.getloadavg()[0]:.1f}; ", end="")
             runs.append(measure(setting, chosen.rate))
             show(runs[-1])
     walls = [run.wall for run in runs]
