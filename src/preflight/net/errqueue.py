@@ -14,6 +14,7 @@ ORIGIN_ICMP6 = 3
 
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")
 """struct sock_extended_err: errno, origin, type, code, padding, info, data."""
+_IPV6 = int(socket.AF_INET6)
 _FAMILY = struct.Struct("=H")
 _ANCILLARY_BYTES = 256
 _MOST_AT_ONCE = 64
@@ -36,9 +37,12 @@ class QueuedError(NamedTuple):
         return 6 if self.origin == ORIGIN_ICMP6 else None
 
 
-def enable_error_queue(sock: socket.socket) -> None:
-    """Ask for ICMP errors with their senders; without it UDP never hears of most of them."""
-    if sock.family == socket.AF_INET6:
+def enable_error_queue(sock: socket.socket, family: int) -> None:
+    """Ask for ICMP errors with their senders; without it UDP never hears of most of them.
+
+    The family is the caller's to know: `sock.family` makes an enum's member anew each time.
+    """
+    if family == _IPV6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     else:
         sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)

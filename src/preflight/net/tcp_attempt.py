@@ -89,7 +89,7 @@ class TcpAttempt:
         """Send the SYN. It may fail at once: then the stage is ENDED."""
         try:
             self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            enable_error_queue(sock)
+            enable_error_queue(sock, family)
             if close == "reset":
                 # Closing sends a RST: no TIME_WAIT remains here or at the destination.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)

@@ -15,7 +15,7 @@ from preflight.net.prober import Report, Work, skipped
 from preflight.net.tcp_attempt import EVENTS, Stage, TcpAttempt
 from preflight.net.tcp_destination import Destination
 from preflight.net.tcp_patience import FRESH_SYN_INTERVAL, Persistence
-from preflight.net.tcp_task import Step, TcpTask
+from preflight.net.tcp_task import STALLED_AFTER, Step, TcpTask
 from preflight.ports import count_ports, each_port
 from preflight.wire.challenge import new_challenge
 
@@ -24,7 +24,10 @@ _BATCH = 64
 _LIMIT_PAUSE = 0.05
 _FIRST_TRIES_A_RETRY = 8
 """While ports that were never tried wait for the pace, one retry may pass for so many of them."""
-_NOTHING_MORE = Persistence(0, 0.0)
+
+
+def _nothing_more() -> Persistence:
+    return Persistence(0, 0.0)
 
 
 class _Run:
@@ -174,15 +177,20 @@ class TcpProber:
         attempt.on_events(events, now)
         if was_connecting and attempt.stage is not Stage.CONNECTING:
             self._settle(run)
-            self._note_silent(run.destination, task, silent=False)
+            if task.counted_silent:
+                self._note_silent(run.destination, task, silent=False)
             if attempt.connected:
                 self._note_connected(run, now)
         if attempt.stage is Stage.ENDED:
-            if attempt.answer is not None and not attempt.retransmits:
-                run.destination.window.note_answer(now - attempt.began_at)
             self._close(run.destination, attempt)
             task.ended_at = now
-            self._advance(run.destination, task)
+            if attempt.answer is None:
+                self._advance(run.destination, task)
+                return
+            if not attempt.retransmits:
+                run.destination.window.note_answer(now - attempt.began_at)
+            if not task.done:
+                self._finish(run.destination, task)
 
     def _settle(self, run: _Run) -> None:
         """The SYN had its answer, or its end.
@@ -191,7 +199,7 @@ class TcpProber:
         wanted. Others come on top, and so are bounded as those without an answer are.
         """
         others = (one for one in run.task.attempts if one is not run.attempt)
-        if run.attempt.in_vain or not all(one.in_vain for one in others):
+        if run.attempt.in_vain or any(not one.in_vain for one in others):
             self._work.half_open.leave(self._loop.now)
         else:
             self._work.half_open.give_back()
@@ -206,8 +214,8 @@ class TcpProber:
                     self._abandon(run.destination, rival)
         if attempt.rtt_ms is not None and not attempt.retransmits:
             run.destination.window.note_handshake(attempt.rtt_ms / 1000)
-        if attempt.stage is Stage.ASKING:
-            self._advance(run.destination, task)
+        if attempt.stage is Stage.ASKING and len(task.attempts) > 1:
+            self._advance(run.destination, task)  # a first one has its review before it
 
     def _set_aside(self, run: _Run) -> None:
         """A timer: the connection has had its time in the window."""
@@ -238,7 +246,7 @@ class TcpProber:
         if not task.done and task.review_at == when:
             if task.connected_at is None:
                 self._note_silent(destination, task, silent=True)
-            elif not task.counted_stalled and when > task.connected_at:
+            elif not task.counted_stalled and when >= task.connected_at + STALLED_AFTER:
                 task.counted_stalled = True
                 destination.stalled += 1
             self._advance(destination, task)
@@ -253,7 +261,7 @@ class TcpProber:
         if task.done:
             return
         now = self._loop.now
-        step, until = task.next_step(now, destination.persistence())
+        step, until = task.next_step(now, destination.persistence)
         if step is Step.END:
             self._finish(destination, task)
         elif step is Step.WAIT:
@@ -271,7 +279,7 @@ class TcpProber:
 
     def _put_off(self, destination: Destination, task: TcpTask, seconds: float) -> None:
         """A further attempt has to wait; a task that was going to end anyway ends."""
-        step, until = task.next_step(self._loop.now, _NOTHING_MORE)
+        step, until = task.next_step(self._loop.now, _nothing_more)
         if step is Step.END:
             self._finish(destination, task)
         else:

@@ -7,6 +7,7 @@ kernels), which costs a firewall one state entry. Further sockets settle it soon
 are few silent ports, or where the others of the destination answer (`tcp_patience`).
 """
 
+from collections.abc import Callable
 from enum import Enum
 
 from preflight.model.observation import Failure, Operation
@@ -14,12 +15,13 @@ from preflight.net.classify import Fault
 from preflight.net.prober import PortResult, skipped
 from preflight.net.tcp_attempt import Stage, TcpAttempt
 from preflight.net.tcp_patience import FRESH_SYN_INTERVAL, Persistence
+from preflight.wire.challenge import Answer
 
 TRIES_AFTER_CONNECT = 3
 SAME_TIME = 0.15
 """Seconds: the last SYN of a silent port, and another's that was answered meanwhile."""
 _LAST_CHANCE = 0.6
-_SILENT_INTERVAL = 1.0
+_SILENT_INTERVAL = STALLED_AFTER = 1.0
 _CLOSED_INTERVAL = 0.3
 _LIMIT_INTERVAL = 0.25
 _MOST_UNANSWERED = 3
@@ -129,13 +131,16 @@ class TcpTask:
             self.connected_at = now
             self.winner = attempt
 
-    def next_step(self, now: float, persistence: Persistence) -> tuple[Step, float]:
-        """What to do, and for WAIT until when at most (monotonic seconds)."""
+    def next_step(self, now: float, persistence: Callable[[], Persistence]) -> tuple[Step, float]:
+        """What to do, and for WAIT until when at most (monotonic seconds).
+
+        `persistence` is asked only where something is missing: most ports just answer.
+        """
         if any(a.answer is not None for a in self.attempts):
             return Step.END, now
         if self.connected_at is None:
-            return self._seek_connection(now, persistence)
-        return self._seek_answer(now, self.connected_at, persistence)
+            return self._seek_connection(now, persistence())
+        return self._seek_answer(now, self.connected_at, persistence())
 
     def needed_second_try(self) -> bool:
         """Whether a handshake took more than one SYN.
@@ -149,10 +154,15 @@ class TcpTask:
         """SYNs without effect before the handshake that was completed first."""
         if self.winner is None:
             return 0
+        if self.winner is self.attempts[0]:
+            return self.winner.retransmits
         return self.winner.retransmits + self._begun().index(self.winner)
 
     def result(self, now: float) -> PortResult:
         """What became of it, as far as it is known now."""
+        (first, *further) = self.attempts
+        if first.answer is not None and not (further or first.retransmits):
+            return self._proven_at_once(first, first.answer)
         begun = self._begun()
         result = PortResult(port=self.port, failure=Failure.SKIPPED, size=self.size)
         result.attempts = len(begun)
@@ -179,6 +189,15 @@ class TcpTask:
                 for a in connected[:_MOST_UNANSWERED]
             )
             result.first_bytes = next((a.first_bytes.hex() for a in begun if a.first_bytes), "")
+        return result
+
+    def _proven_at_once(self, attempt: TcpAttempt, answer: Answer) -> PortResult:
+        """As most ports are: a short way for thousands of them."""
+        result = PortResult(port=self.port, failure=None, size=self.size)
+        result.set_answer(answer)
+        result.attempts = result.answered = 1
+        result.local_address = attempt.local_address
+        result.rtt_ms = attempt.rtt_ms
         return result
 
     def cut_result(self, now: float) -> PortResult:

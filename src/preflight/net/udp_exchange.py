@@ -115,7 +115,7 @@ class UdpExchange:
         self._faults = []
         try:
             self.sock = sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            enable_error_queue(sock)
+            enable_error_queue(sock, family)
             sock.connect(address)
             self._local_address, self._local_port = own_address(sock)
         except OSError as error:
