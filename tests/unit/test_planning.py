@@ -290,6 +290,7 @@ def test_narrowing_to_ports_cuts_the_flows() -> None:
     assert {flow.ports for flow in kept} == {((10, 12), (15, 15))}
     made = make_plan(kept, NARROW, RULES, run_id=RUN)
     assert made.notes[0] == "narrowed: 8 of the cluster's 69 flows are checked"
+    assert made.narrowed_from == 69
     assert [one.name for one in made.rules] == ["mesh"]
     assert made.vips == ()
 

@@ -57,7 +57,7 @@ def diagnose(plan: Plan, observations: Observations, *, strict: bool = False) ->
         finished=observations.finished,
         interrupted=observations.interrupted,
         phases=observations.phases,
-        summary=_summary(records),
+        summary=_summary(records, plan.narrowed_from),
         agents=tuple(_agent_record(node, index) for node in plan.nodes),
         rules=tuple(
             RuleRecord(name=rule.name, why=rule.why, source=rule.source_text, profile=rule.profile)
@@ -112,7 +112,7 @@ def _records(plan: Plan, scenes: dict[_Key, Scene], *, strict: bool) -> tuple[Fl
     return tuple(records)
 
 
-def _summary(records: tuple[FlowRecord, ...]) -> Summary:
+def _summary(records: tuple[FlowRecord, ...], narrowed_from: int | None) -> Summary:
     counts = dict.fromkeys(Verdict, 0)
     for by_verdict in _ports_by_verdict(records):
         counted: Ranges = ()
@@ -128,7 +128,12 @@ def _summary(records: tuple[FlowRecord, ...]) -> Summary:
         intercepted=counts[Verdict.INTERCEPTED],
         untested=counts[Verdict.UNTESTED],
     )
-    return Summary(ok=all(record.ok for record in records), records=len(records), flows=flows)
+    return Summary(
+        ok=all(record.ok for record in records),
+        records=len(records),
+        flows=flows,
+        narrowed_from=narrowed_from,
+    )
 
 
 def _ports_by_verdict(records: tuple[FlowRecord, ...]) -> Iterable[dict[Verdict, Ranges]]:

@@ -157,3 +157,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     limits: Limits
     notes: tuple[str, ...] = ()
     """What the plan leaves out and why: flows of a node to itself, roles without a node."""
+    narrowed_from: int | None = None
+    """How many flows the whole cluster has (source, destination, protocol, family, port), where
+    the run was narrowed to fewer."""

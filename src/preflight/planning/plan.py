@@ -63,6 +63,7 @@ def make_plan(
     }
     used_rules = {flow.rule for flow in flows}
     limits = limits or Limits()
+    everything = expand_flows(cluster, profile)
     return Plan(
         run_id=run_id,
         cluster=cluster.name,
@@ -98,7 +99,8 @@ def make_plan(
         listens=_plan_listens(flows, cluster, vips, backends),
         probes=probes,
         limits=structs.replace(limits, deadline=_fit_deadline(probes, limits)),
-        notes=tuple(_notes(flows, cluster, profile, used_nodes)),
+        notes=tuple(_notes(flows, everything, cluster, profile, used_nodes)),
+        narrowed_from=_count_flows(everything) if flows != everything else None,
     )
 
 
@@ -199,11 +201,14 @@ def _fit_deadline(probes: Iterable[Probe], limits: Limits) -> float:
 
 
 def _notes(
-    flows: tuple[Flow, ...], cluster: Cluster, profile: Profile, used_nodes: set[str]
+    flows: tuple[Flow, ...],
+    everything: tuple[Flow, ...],
+    cluster: Cluster,
+    profile: Profile,
+    used_nodes: set[str],
 ) -> Iterable[str]:
     """What is left out, and why."""
     yield from cluster.warnings
-    everything = expand_flows(cluster, profile)
     if flows != everything:
         whole, ours = _count_flows(everything), _count_flows(flows)
         yield f"narrowed: {ours:,} of the cluster's {whole:,} flows are checked"
