@@ -18,6 +18,8 @@ _AGENT_STATES = {
     "refused": "agent refuses to take part",
     "lost": "agent lost during the run",
 }
+_NOBODY = "in the source's own network segment, where nobody answers for the address"
+"""`source-egress` of `no-neighbour`: the packet never left the source, which is not to blame."""
 _MOST_ITEMS = 5
 _SECTIONS: tuple[Section, ...] = ("error", "warning", "untested")
 
@@ -274,10 +276,12 @@ def _explained(symptom: Symptom, records: list[FlowRecord]) -> list[str]:
         lines = [CAUSES[symptom.cause]]
         lines += [f"for example: {one}" for one in sentences if one][:1]
     if symptom.where is not None:
-        lines.append(f"where: {WHERES[symptom.where]}{_left_over(records)}")
-    owners = dict.fromkeys(one.evidence.owner for one in records)
-    if any(owners):
-        lines.append("held by " + listed([owner for owner in owners if owner]))
+        place = _NOBODY if symptom.cause is Cause.NO_NEIGHBOUR else WHERES[symptom.where]
+        lines.append(f"where: {place}{_left_over(records)}")
+    owners = dict.fromkeys(one.evidence.owner for one in records if one.evidence.owner)
+    unnamed = [owner for owner in owners if not any(owner in line for line in lines)]
+    if unnamed:
+        lines.append("held by " + listed(unnamed))
     return lines
 
 

@@ -6,6 +6,7 @@ from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.problems import Problem, find_problems
 from tests.unit.render.samples import (
     BLOCKED,
+    IN_USE,
     REJECTED,
     RESET,
     SILENT,
@@ -203,6 +204,19 @@ def test_degraded_is_an_error_where_the_run_was_strict() -> None:
     assert problem.headline.endswith("degraded: loss of 2.5 %")
 
 
-def test_the_owner_of_a_port_is_named() -> None:
+def test_the_owner_of_a_port_is_named_once() -> None:
     problem = find_problems(mixed())[-1]
     assert "held by kubelet (pid 812)" in problem.notes
+    said = "kubelet (pid 812) holds the port there"
+    again = one_problem(
+        change(flow("m1", "w2", "tcp", "10250", "kubelet"), {**IN_USE, "detail": said})
+    )
+    assert said in again.notes
+    assert "held by kubelet (pid 812)" not in again.notes
+
+
+def test_an_address_that_nobody_has_is_not_the_sources_fault() -> None:
+    fields = {**BLOCKED, "cause": Cause.NO_NEIGHBOUR, "where": Where.SOURCE_EGRESS}
+    notes = one_problem(change(flow("w1", "api", "tcp", "6443", "vip"), fields)).notes
+    (place,) = [note for note in notes if note.startswith("where")]
+    assert place.endswith("network segment, where nobody answers for the address")
