@@ -82,6 +82,13 @@ NOT_TESTED = Kind(
     title="{flow} could not be tested",
     fix="Run again, with a longer --deadline or narrowed to these flows (--from, --to, --port).",
 )
+VIP_UNHELD = Kind(
+    code="vip-unheld",
+    severity="error",
+    title="{flow} blocked: nobody has the address",
+    fix="Is {destinations} on any machine yet (keepalived, kube-vip, a balancer)? Nobody answers "
+    "for it. If it is, {otherwise}{mark}",
+)
 VIP_UNSTEADY = Kind(
     code="vip-unsteady",
     severity="warning",

@@ -69,7 +69,8 @@ def find_problems(report: Report) -> list[Problem]:
         elif record.cause is Cause.SKIPPED and record.detail.startswith(INTERRUPTED):
             cut_short.append(record)
         else:
-            symptoms.setdefault(_symptom(record, mark), []).append(record)
+            symptom = _symptom(record, mark, to_vip=record.destination in names.vips)
+            symptoms.setdefault(symptom, []).append(record)
     found = _interruption(cut_short)
     found += _agent_problems(report, names, without_agent)
     describe = _Describer(report, names)
@@ -85,13 +86,16 @@ def _missing_agent(record: FlowRecord, absent: set[str]) -> str | None:
     return next((name for name in (record.source, record.destination) if name in absent), None)
 
 
-def _symptom(record: FlowRecord, mark: Mark) -> Symptom:
+def _symptom(record: FlowRecord, mark: Mark, *, to_vip: bool) -> Symptom:
     sections: dict[bool | None, Section] = {False: "error", True: "warning", None: "untested"}
     reporters = {
         None: "",
         record.source_address: "the source itself",
         record.destination_address: "the destination itself",
     }
+    if to_vip and record.cause is Cause.ICMP_HOST_UNREACHABLE:
+        # A VIP that is on no machine: each source hears it from another address of its router.
+        reporters[record.reported_by] = "the routers"
     return Symptom(
         section=sections[record.ok],
         mark=mark,

@@ -173,6 +173,18 @@ def test_who_reported_it() -> None:
     )
 
 
+def test_routers_that_find_no_vip_share_a_line() -> None:
+    flows = [
+        change(
+            flow(source, "api", "tcp", "6443", "kube-apiserver-vip"),
+            {**BLOCKED, "cause": Cause.ICMP_HOST_UNREACHABLE, "reported_by": router},
+        )
+        for source, router in (("w1", "10.0.2.1"), ("m1", "10.0.1.1"))
+    ]
+    headline = one_problem(*flows).headline
+    assert headline.endswith("→ api 6443/tcp blocked: icmp-host-unreachable, by the routers")
+
+
 def test_where_anything_is_possible_nothing_is_listed() -> None:
     anywhere = tuple(one for one in Where if one is not Where.UNKNOWN)
     fields = {**SILENT, "evidence": Evidence(where_possible=anywhere)}
