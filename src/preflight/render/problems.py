@@ -1,11 +1,12 @@
 """What is wrong in a report, grouped so that one cause is one `Problem`. Pure: no Rich here."""
 
+import re
 from typing import Literal, NamedTuple, TypeAlias
 
 from preflight.diagnosis.naming import listed
 from preflight.diagnosis.notes import INTERRUPTED
 from preflight.model.observation import Reason
-from preflight.model.report import Cause, FlowRecord, Report, Verdict, Where
+from preflight.model.report import AgentRecord, Cause, FlowRecord, Report, Verdict, Where
 from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.naming import Box, Names, boxes
 from preflight.render.words import CAUSES, WHERES, count, ports_text
@@ -20,6 +21,8 @@ _AGENT_STATES = {
 }
 _NOBODY = "in the source's own network segment, where nobody answers for the address"
 """`source-egress` of `no-neighbour`: the packet never left the source, which is not to blame."""
+_PLACE = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+|\d+\.\d+\.\d+\.\d+(:\d+)?")
+"""An address, with its port: `10.0.1.11:10888`, `[fd00::11]:10888`."""
 _MOST_ITEMS = 5
 _SECTIONS: tuple[Section, ...] = ("error", "warning", "untested")
 
@@ -126,13 +129,13 @@ def _agent_problems(
     for agent in report.agents:
         not_called = report.interrupted and agent.reason is Reason.NOT_CALLED
         if agent.node in without_agent and not not_called:
-            # Each says since when the other run holds it: that is one and the same run.
-            same = agent.reason if agent.reason is Reason.HELD else agent.detail
-            alike.setdefault((agent.state, same), []).append(agent.node)
+            alike.setdefault((agent.state, _without_own(agent)), []).append(agent.node)
             details[agent.node] = agent.detail
     found = []
     for (state, _), nodes in alike.items():
         detail = details[nodes[0]]
+        if len({details[node] for node in nodes}) > 1:
+            detail += f" (and {len(nodes) - 1} more like it)"
         records = [record for node in nodes for record in without_agent[node]]
         flows = count_flows(records)
         these = "it" if len(nodes) == 1 else "them"
@@ -141,6 +144,15 @@ def _agent_problems(
         notes = (detail,) if detail else ()
         found.append(Problem("untested", Mark.UNTESTED, headline, notes, flows, tuple(records)))
     return found
+
+
+def _without_own(agent: AgentRecord) -> str:
+    """What is said of an agent, without what is its own in it: where it was called, and since
+    when another run holds it, which is one and the same run.
+    """
+    if agent.reason in {Reason.HELD, Reason.KEY, Reason.NO_HOST, Reason.NOT_AN_AGENT}:
+        return agent.reason
+    return _PLACE.sub("…", agent.detail)
 
 
 class _Describer:

@@ -128,6 +128,25 @@ def test_agents_that_one_run_holds_share_a_line() -> None:
     assert headlines(report([], agents)) == ["all 8 nodes: agent refuses to take part"]
 
 
+def test_agents_that_differ_in_their_address_only_share_a_line() -> None:
+    refused = "connection to 10.0.1.{}:10888 was refused: is `preflight serve` running there?"
+    agents = [
+        agent(f"m{number}", "control-plane", "unreachable", refused.format(number))
+        for number in range(1, 100)
+    ]
+    (problem,) = find_problems(report([], agents))
+    assert problem.headline == "all 99 nodes: agent not reached"
+    assert problem.notes == (f"{refused.format(1)} (and 98 more like it)",)
+
+
+def test_agents_of_other_versions_have_lines_of_their_own() -> None:
+    agents = [
+        agent(f"m{number}", "control-plane", "refused", f"this agent is preflight 0.{number}.0")
+        for number in (1, 2)
+    ]
+    assert len(find_problems(report([], agents))) == 2
+
+
 def test_what_an_interruption_left_untested_is_one_line() -> None:
     nodes = sizes(3, 2)
     agents = [agent(name, role) for name, role in nodes.items()]
