@@ -68,7 +68,7 @@ def check(
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Degraded flows fail too.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="On stderr, warnings only.")] = False,
 ) -> None:
     """Have every agent probe every other that its role must reach, and print the report.
 

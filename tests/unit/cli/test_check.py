@@ -60,7 +60,14 @@ def test_no_color_is_respected_where_colour_is_forced(cluster: Path) -> None:
     assert f"{ESCAPE}[3" not in without.stdout  # a colour: SGR 30 to 39
 
 
-def test_quiet_says_nothing_beside_the_report(cluster: Path) -> None:
+def test_quiet_keeps_warnings(cluster: Path) -> None:
+    (cluster.parent / "cluster.key").chmod(0o644)
+    done = run("check", "--cluster", cluster, "--quiet")
+    assert "can be read by others" in done.stderr
+    assert "probing" not in done.stderr
+
+
+def test_quiet_says_nothing_beside_the_report_where_all_is_well(cluster: Path) -> None:
     assert run("check", "--cluster", cluster, "--quiet").stderr == ""
 
 
@@ -150,7 +157,8 @@ def test_too_few_descriptors_for_the_embedded_agents_ports(cluster: Path) -> Non
     both = re.sub(r"roles = .*", 'roles = ["source", "destination"]', cluster.read_text())
     cluster.write_text(both)
     done = run("check", "--cluster", cluster, "-q", "--format", "json", wrapped=few)
-    assert (done.returncode, done.stderr) == (3, "")
+    assert done.returncode == 3
+    assert "preflight: agent of a is refused: holding 2 ports needs" in done.stderr
     (refused,) = [one for one in json.loads(done.stdout)["agents"] if one["state"] != "ready"]
     assert (refused["node"], refused["state"]) == ("a", "refused")
     assert re.search(r"holding 2 ports needs \d+ open files", refused["detail"])
