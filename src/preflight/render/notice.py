@@ -1,5 +1,6 @@
 """What a run will do, for those who guard the network: a text to send to them beforehand."""
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 
@@ -56,7 +57,7 @@ def _manner(plan: Plan, counted: PlanCount) -> Iterator[str]:
         else f"at most {rate:,.0f} new connections a second over all machines together"
     )
     yield _item(f"at most {plan.limits.max_half_open:,} SYNs without an answer")
-    yield _item(f"about {counted.seconds:,.0f} seconds at most, from first to last packet")
+    yield _item(f"{math.ceil(counted.seconds):,} seconds at most, from first to last packet")
 
 
 def _marks() -> Iterator[str]:

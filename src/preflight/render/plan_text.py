@@ -1,5 +1,6 @@
 """What a run will do, for the one who starts it: `preflight plan`."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 
@@ -37,7 +38,7 @@ def cost_lines(counted: PlanCount, limits: Limits) -> Iterator[str]:
         yield "rate: no limit"
     else:
         yield f"rate: at most {limits.rate:,.0f} new connections a second in the whole run"
-    yield f"duration: about {counted.seconds:,.0f} s at most"
+    yield f"duration: {math.ceil(counted.seconds):,} s at most, all phases together"
     yield (
         f"firewall state: at most {counted.state_entries:,} entries in a table that sees all of it"
     )

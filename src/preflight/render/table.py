@@ -37,6 +37,7 @@ _TITLES: dict[Section, str] = {
     "warning": "Warnings",
     "untested": "Not tested",
 }
+_LAST_PHASE = "release"
 _MOST_PROBLEMS = 40
 _UNBOUNDED = 10_000
 _SEVERITIES = ("error", "warning", "info")
@@ -117,6 +118,9 @@ class _Page:
             for phase in report.phases
         )
         whole = seconds(sum(phase.elapsed_ms for phase in report.phases))
+        if report.interrupted and not any(phase.name == _LAST_PHASE for phase in report.phases):
+            # It was killed, and the run file does not say how long after the last whole phase.
+            whole = f"at least {whole}"
         lines = Table.grid(padding=(0, 2))
         lines.add_row("flows", counts)
         agents = f"{len(report.agents) - len(missing)} of {len(report.agents)} ready"

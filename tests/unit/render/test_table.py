@@ -267,6 +267,12 @@ def test_an_incomplete_and_interrupted_run_is_not_called_ok() -> None:
     assert "NOT KNOWN (interrupted): nothing failed, but 1 flow was not tested" in words(text)
 
 
+def test_how_long_a_killed_run_took_is_not_known() -> None:
+    whole = clean()
+    killed = msgspec.structs.replace(whole, interrupted=True, phases=whole.phases[:2])
+    assert "took at least 0.4 s: greeting the agents 0.1 s" in words(drawn(killed))
+
+
 def test_a_report_without_flows() -> None:
     text = drawn(report([], []))
     assert "0 of 0 ready" in text
