@@ -1,6 +1,7 @@
 """`preflight demo`: the real program on a small network of its own, with faults to find."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -64,6 +65,8 @@ def demo(
         with _interruptible(), _folder() as folder:
             show = _show_on_lab if on_lab else _show_on_loopback
             agrees = show(folder, output_format, faults=not no_faults, keep=keep)
+        if keep:
+            _say("everything is removed")
     except KeyboardInterrupt:
         _say("interrupted; everything is removed")
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -83,9 +86,11 @@ def _show_on_lab(folder: Path, output_format: Format, *, faults: bool, keep: boo
         agrees = _check(cluster, planted, output_format)
         if keep:
             _say(f"the lab stays up until Ctrl-C; the cluster file is {cluster.file}")
-            _say("a shell on a node, from another terminal:")
+            _say(f"`check` by hand, from another terminal ({OBSERVER}'s agent is part of it):")
+            typer.echo(f"  {lab.typed(OBSERVER, cluster.check_argv())}", err=True)
+            _say("a shell on a node:")
             for name in ("router", *lab.nodes):
-                typer.echo(f"  {lab.shell_command(name)}", err=True)
+                typer.echo(f"  {lab.typed(name)}", err=True)
             _wait_for_interrupt()
     return agrees
 
@@ -107,6 +112,8 @@ def _show_on_loopback(folder: Path, output_format: Format, *, faults: bool, keep
         agrees = _check(cluster, planted, output_format)
         if keep:
             _say(f"the agents run until Ctrl-C; the cluster file is {cluster.file}")
+            _say("`check` by hand, from another terminal:")
+            typer.echo(f"  {shlex.join(cluster.check_argv())}", err=True)
             _wait_for_interrupt()
     return agrees
 
