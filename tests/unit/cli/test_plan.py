@@ -99,6 +99,15 @@ def test_a_narrowed_plan_at_another_rate(file: Path) -> None:
     assert "rate: no limit" in run("--cluster", file, "--rate", "max").stdout
 
 
+def test_commas_separate_what_a_run_is_narrowed_to(file: Path) -> None:
+    by_commas = run("--cluster", file, "--from", "w1,ops", "--to", "db1, w2").stdout
+    repeated = ("--from", "w1", "--from", "ops", "--to", "db1", "--to", "w2")
+    assert by_commas == run("--cluster", file, *repeated).stdout
+    pairs = run("--cluster", file, "--only", "worker:mongodb,client:w1").stdout
+    assert "w1, w2 → db1" in pairs
+    assert "ops → w1" in pairs
+
+
 def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
     text = run("--cluster", file, "--notice").stdout
     assert "f1 9e 50 46" in text
