@@ -38,7 +38,9 @@ def serve(
             f"Default: port {DEFAULT_CONTROL_PORT} on all addresses of both families.",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", metavar="", help="Say more on stderr.")
+    ] = False,
 ) -> None:
     """Run the agent of this node until SIGTERM or Ctrl-C.
 
