@@ -114,7 +114,13 @@ def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
     assert "Name and telephone: ____" in text
     assert "at most 5,000 new connections a second" in text
     assert "nothing\n    stays open" in text
+    assert "from: 10.0.9.5 (ops, which runs the test)" in text
     assert "to: 10.0.1.11:10888/tcp (m1)" in text
+    said = " ".join(text.split())
+    assert "will look like a port scan of 30000-32767/tcp: every port" in said
+    few = " ".join(run("--cluster", file, "--notice", "--port", "1-29999").stdout.split())
+    assert "port scan" not in few
+    assert "from: the machine that runs the test, ____" in few
     database = section(text, "--- mongodb: 25080/tcp")
     assert database.splitlines()[2:] == [
         "SOURCE:",
