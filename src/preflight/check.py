@@ -40,13 +40,11 @@ def plan_run(
     profile: Profile,
     narrowing: Narrowing,
     *,
-    rate: float | None,
+    limits: Limits,
     deadline: float | None,
 ) -> Plan:
-    """Everything that a run will do. Raises `ConfigError` where nothing is left to do.
-
-    `rate` is in new connections a second (None: no limit), `deadline` in seconds (None: what
-    the plan needs).
+    """Everything that a run will do. Raises `ConfigError` where nothing is left to do, or the
+    limits are too small for it. `deadline` is in seconds (None: what the plan needs).
     """
     wanted = narrow(
         expand_flows(cluster, profile),
@@ -56,9 +54,7 @@ def plan_run(
         destinations=narrowing.destinations,
         ports=narrowing.ports,
     )
-    plan = make_plan(
-        wanted, cluster, profile, limits=Limits(rate=rate), run_id=secrets.token_hex(16)
-    )
+    plan = make_plan(wanted, cluster, profile, limits=limits, run_id=secrets.token_hex(16))
     if deadline is None:
         return plan
     return structs.replace(plan, limits=structs.replace(plan.limits, deadline=deadline))

@@ -5,6 +5,7 @@ that the 2,768 NodePorts of a pair are one small value and not 2,768 objects.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TypeAlias
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
@@ -46,12 +47,18 @@ def format_ports(ranges: Ranges) -> str:
 
 def normalise(ranges: Iterable[tuple[int, int]]) -> Ranges:
     """Sort, and join what overlaps or touches."""
+    in_order = sorted(ranges)
+    if len(in_order) <= 1:
+        return tuple(in_order)
     merged: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
+    begin, end = in_order[0]
+    for first, last in in_order:
+        if first > end + 1:
+            merged.append((begin, end))
+            begin, end = first, last
+        elif last > end:
+            end = last
+    merged.append((begin, end))
     return tuple(merged)
 
 
@@ -71,35 +78,63 @@ def count_ports(ranges: Ranges) -> int:
     return sum(last - first + 1 for first, last in ranges)
 
 
+def spread(ranges: Ranges, wanted: int) -> Ranges:
+    """At most so many of the ports, from all over the ranges, the first and the last included."""
+    count = count_ports(ranges)
+    if count <= wanted:
+        return ranges
+    if wanted <= 0:
+        return ()
+    step = (count - 1) / max(1, wanted - 1)
+    places = {round(index * step) for index in range(wanted)}
+    return from_ports(port for place, port in enumerate(each_port(ranges)) if place in places)
+
+
 def union(*many: Ranges) -> Ranges:
     """The ports that are in any of them."""
-    return normalise(one for ranges in many for one in ranges)
+    return normalise(chain.from_iterable(many))
 
 
 def intersect(left: Ranges, right: Ranges) -> Ranges:
     """The ports that are in both."""
-    found: list[tuple[int, int]] = []
-    i = j = 0
-    while i < len(left) and j < len(right):
-        first, last = max(left[i][0], right[j][0]), min(left[i][1], right[j][1])
-        if first <= last:
-            found.append((first, last))
-        if left[i][1] < right[j][1]:
-            i += 1
-        else:
-            j += 1
-    return tuple(found)
+    return tuple(_common(left, right))
+
+
+def overlap(left: Ranges, right: Ranges) -> bool:
+    """Whether any port is in both."""
+    return next(_common(left, right), None) is not None
+
+
+def _common(left: Ranges, right: Ranges) -> Iterator[tuple[int, int]]:
+    lefts, rights = iter(left), iter(right)
+    try:
+        first, last = next(lefts)
+        begin, end = next(rights)
+        while True:
+            if first <= end and begin <= last:
+                yield max(first, begin), min(last, end)
+            if last < end:
+                first, last = next(lefts)
+            else:
+                begin, end = next(rights)
+    except StopIteration:
+        return
 
 
 def subtract(left: Ranges, right: Ranges) -> Ranges:
     """The ports of `left` that are not in `right`."""
     remaining: list[tuple[int, int]] = []
+    gaps = iter(right)
+    gap = next(gaps, None)
     for first, last in left:
         begin = first
-        for gap_first, gap_last in intersect(((first, last),), right):
-            if gap_first > begin:
-                remaining.append((begin, gap_first - 1))
-            begin = gap_last + 1
+        while gap is not None and gap[0] <= last:
+            if gap[0] > begin:
+                remaining.append((begin, gap[0] - 1))
+            begin = max(begin, gap[1] + 1)
+            if gap[1] > last:
+                break  # it reaches into what follows
+            gap = next(gaps, None)
         if begin <= last:
             remaining.append((begin, last))
     return tuple(remaining)

@@ -212,7 +212,10 @@ def _start_agents(
 def _run(cluster: LabCluster, setting: Setting, folder: Path) -> CheckedInNamespaces:
     run_file = folder / "run.json"
     options = ["--format", "json", "--output", str(run_file)]
-    options += ["--rate", "max" if setting.rate is None else str(setting.rate)]
+    limits = setting.limits
+    options += ["--rate", "max" if limits.rate is None else str(limits.rate)]
+    options += ["--max-half-open", str(limits.max_half_open), "--close", limits.close]
+    options += ["--sample", str(limits.sample)] if limits.sample is not None else []
     options += ["--deadline", str(setting.deadline)] if setting.deadline is not None else []
     dying = [fault.node for fault in setting.faults if isinstance(fault, faults.Dies)]
     command = cluster.check(

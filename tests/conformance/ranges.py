@@ -1,5 +1,6 @@
 """Ranges of ports: holes, halves, loss, and errors that a router is too polite to repeat."""
 
+from preflight.model.plan import Limits
 from preflight.model.report import Cause, Where
 from tests.conformance.expectation import blocked, degraded, intercepted, proven, untested
 from tests.conformance.group import Case, Group
@@ -105,7 +106,7 @@ HURRIED = Group(
         ),
         (),
         PROFILE,
-        rate=20.0,
+        limits=Limits(rate=20.0),
         deadline=2.0,
     ),
     (),

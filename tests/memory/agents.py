@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 import preflight
+from preflight.columns import pack_sightings
 from preflight.model.observation import Facts, Outcome
 from preflight.model.plan import PlannedNode
 from preflight.net.control import DialFailed
@@ -39,7 +40,7 @@ from tests.memory.faults import Absent, Dies, ForeignAgent, Moment, NoAgent
 from tests.memory.hosts import Host
 from tests.memory.network import MemoryNetwork
 from tests.memory.probing import Source
-from tests.memory.setting import Setting
+from tests.memory.setting import Machine, Setting
 
 Replies: TypeAlias = tuple[ToCoordinator, ...]
 
@@ -72,6 +73,10 @@ class MemoryCluster:
         agent = MemoryAgent(self, node.name, theirs)
         self._tasks.append(asyncio.create_task(agent.converse()))
         return ours
+
+    def make_source(self, machine: Machine, run_id: bytes) -> Source:
+        """Where the probes of an agent come from."""
+        return Source(machine, self.network, self.hosts, run_id)
 
     def death_of(self, node: str) -> Dies | None:
         """How its agent ends in the middle of the run, if it does."""
@@ -126,21 +131,15 @@ class MemoryAgent:
                 return await self._probe(message)
             case Ask():
                 confirmation = self._host.confirm()
-                return (
-                    Seen(sightings=self._host.seen(message.probe_ids), confirmation=confirmation),
-                )
+                seen = pack_sightings(self._host.seen(message.probe_ids))
+                return (Seen(sightings=seen, confirmation=confirmation),)
             case Release():
                 return (Released(),)
             case Beat():
                 return (Beat(),)
 
     def _greet_back(self, greet: Greet) -> Welcome:
-        self._source = Source(
-            self._host.machine,
-            self._cluster.network,
-            self._cluster.hosts,
-            bytes.fromhex(greet.run_id),
-        )
+        self._source = self._cluster.make_source(self._host.machine, bytes.fromhex(greet.run_id))
         own = self._host.machine.addresses
         return Welcome(
             wire_version=WIRE_VERSION,

@@ -39,10 +39,14 @@ class Source:
         self._run_id = run_id
         self._local_ports = itertools.cycle(range(32_768, 61_000))
         self._room = 0.0
+        self._silent_room = 0
 
     def begin(self, share: Share) -> None:
-        """A new `Start`: so much may be tried at this rate until the deadline."""
+        """A new `Start`: so much may be tried at this rate until the deadline, and so much of
+        it without an answer.
+        """
         self._room = float("inf") if share.rate is None else share.rate * share.deadline
+        self._silent_room = share.max_half_open
         self._full_size = share.full_size
 
     def carry_out(self, order: ProbeOrder) -> Iterator[PortResult]:
@@ -55,7 +59,7 @@ class Source:
                 self._network.wait_a_second()
             # Nothing is ever sent to another program, and UDP knows no connecting alone.
             nothing_to_send = probe.protocol == "udp" and port in connect_only
-            if self._room < 1 or nothing_to_send:
+            if min(self._room, self._silent_room) < 1 or nothing_to_send:
                 yield skipped(port)
                 continue
             self._room -= 1
@@ -66,6 +70,7 @@ class Source:
             for _ in range(wanted):
                 size = 0 if port in connect_only else SMALL_SIZE
                 result = self._ask_tcp(order, port, size)
+                self._silent_room -= result.failure is Failure.NO_ANSWER
                 yield result
                 proven += [port] if result.answered else []
         if probe.full_size_port is not None and proven and not order.second_look:

@@ -45,19 +45,20 @@ class Watcher(SilentObserver):
 def plan_setting(setting: Setting, folder: Path) -> Plan:
     """From the files of a setting to its plan, as the command does it."""
     cluster, profile = load_cluster(setting.write(folder))
-    return plan_run(cluster, profile, Narrowing(), rate=setting.rate, deadline=setting.deadline)
+    return plan_run(cluster, profile, Narrowing(), limits=setting.limits, deadline=setting.deadline)
 
 
 async def check_in_memory(
     setting: Setting,
     folder: Path,
     *,
+    cluster: MemoryCluster | None = None,
     observer: RunObserver | None = None,
     stop: asyncio.Event | None = None,
 ) -> Checked:
     """Run a check of that setting; the run file is written in `folder`."""
     plan = plan_setting(setting, folder)
-    cluster = MemoryCluster(setting)
+    cluster = cluster or MemoryCluster(setting)
     try:
         return await _check(plan, cluster, folder, observer or SilentObserver(), stop)
     finally:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from preflight.lab.cluster import ClusterNode, ClusterShape, ClusterVip
-from preflight.model.plan import Family
+from preflight.model.plan import Family, Limits
 from tests.memory.faults import Fault
 
 
@@ -38,7 +38,7 @@ class Setting:
     profile: str = "apinizer"
     """The text of a profile, or the name of a built-in one."""
     vips: Sequence[ClusterVip] = ()
-    rate: float | None = 5_000.0
+    limits: Limits = field(default_factory=Limits)
     deadline: float | None = None
     icmp_limited: bool = False
     """The router sends a burst of six ICMP errors to an address, then one a second."""

@@ -94,3 +94,15 @@ def test_single_ports_have_little_to_go_by(shared: tuple[Lab, Cluster]) -> None:
     told = {Told.by(flow) for _ in range(3) for flow in cluster.run_check().all_flows}
     lab.flush(ROUTER, table)
     assert told <= {OPEN, Told(Verdict.DEGRADED, Cause.LOSS, ok=True), untested(Cause.LOSS)}
+
+
+def test_a_source_that_denies_some_of_its_own_datagrams(shared: tuple[Lab, Cluster]) -> None:
+    # The kernel says EPERM for each one of them, and the next one leaves.
+    lab, cluster = shared
+    cluster.reshape(profile=profile_of({"range": "31000-31299/udp", "one": "8472/udp"}))
+    everybody = Traffic("udp", (), (), "8472,31000-31299")
+    table = lab.plant("a", faults.loss(everybody, 50, hook="output"))
+    told = {Told.by(flow) for flow in cluster.run_check("--to", "d1").all_flows}
+    lab.flush("a", table)
+    assert Told(Verdict.DEGRADED, Cause.LOSS, ok=True) in told
+    assert told <= {OPEN, Told(Verdict.DEGRADED, Cause.LOSS, ok=True)}

@@ -145,3 +145,47 @@ def test_what_the_bounds_leave_out_is_untested(lab: Lab, cluster: Cluster) -> No
             assert told <= {OPEN, untested(Cause.SKIPPED)}
     assert checked.report is not None
     assert checked.report.summary.flows.untested > 0
+
+
+def test_a_range_of_datagrams_that_is_dropped_is_one_record(lab: Lab, cluster: Cluster) -> None:
+    # Twelve datagrams for each of them: the destination is asked about some of each port.
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/udp"}))
+    lab.plant(ROUTER, faults.drop(Traffic("udp", (), D1, RANGE)))
+    lab.plant(ROUTER, faults.drop(Traffic("udp", (), D2, RANGE), way="back"))
+    some = "30000-30999"
+    checked = cluster.run_check("--from", "s1", "--to", "d1", "--to", "d2", "--port", some)
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/tcp"}))
+    for destination, seen in (("d1", False), ("d2", True)):
+        for family in FAMILIES:
+            flow = checked.flow("s1", destination, "udp", family=family)
+            assert (flow.ports, Told.by(flow)) == (some, blocked(Cause.NO_ANSWER))
+            assert flow.evidence.seen_by_destination is seen
+
+
+def test_a_dropped_hole_between_two_refused_ranges(lab: Lab, cluster: Cluster) -> None:
+    # What was silent for a reason of its own must not pass for refused like its neighbours.
+    address = D1[0]
+    lab.plant(ROUTER, faults.drop(node_ports((address,), "30700-30720")))
+    refused = "30000-30499,31500-32767"
+    lab.plant(ROUTER, faults.reject(node_ports((address,), refused), "admin-prohibited"))
+    checked = cluster.run_check("--from", "s1", "--to", "d1")
+    told = {flow.ports: Told.by(flow) for flow in checked.flows("s1", "d1", family=4)}
+    assert told == {
+        refused: blocked(Cause.ICMP_ADMIN_PROHIBITED, Where.FORWARD_PATH, reported_by=AT_ROUTER[4]),
+        "30500-30699,30721-31499": OPEN,
+        "30700-30720": blocked(Cause.NO_ANSWER),
+    }
+
+
+def test_a_range_that_the_source_itself_refuses(lab: Lab, cluster: Cluster) -> None:
+    # The kernel bounds the errors that it sends to itself as well, so that some ports are silent.
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/tcp 30000-30999/udp"}))
+    source = NODES[0].addresses[0]
+    for traffic in (node_ports(D1[:1]), Traffic("udp", (), D1[:1], RANGE)):
+        lab.plant("s1", faults.reject(traffic, "admin-prohibited", hook="output"))
+    checked = cluster.run_check("--from", "s1", "--to", "d1")
+    cluster.reshape(profile=profile_of({"nodeports": f"{RANGE}/tcp"}))
+    for protocol in ("tcp", "udp"):
+        assert Told.by(checked.flow("s1", "d1", protocol, family=4)) == blocked(
+            Cause.SEND_DENIED, Where.SOURCE_EGRESS, reported_by=source
+        )

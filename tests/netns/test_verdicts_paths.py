@@ -66,6 +66,17 @@ def test_full_segments_that_do_not_pass(narrow_ways: Cluster, family: Family) ->
     assert "path-mtu" in checked.finding_codes()
 
 
+def test_a_node_that_only_small_packets_reach_still_takes_part(tmp_path: Path) -> None:
+    """The control connection needs no large packets, or the worst paths would tell nothing."""
+    with Lab([LabNode("a", ("10.77.1.11",)), LabNode("b", ("10.77.2.11",))]) as lab:
+        for way in (Traffic(None, (), "10.77.2.11"), Traffic(None, "10.77.2.11")):
+            lab.plant(ROUTER, faults.stall(way, longer_than=700))
+        cluster = Cluster(lab, tmp_path, {"a": ["source"], "b": ["destination"]})
+        cluster.start_agents()
+        checked = cluster.run_check()
+    assert Told.by(checked.flow("a", "b")) == SHORT_OF_SIZE
+
+
 def test_strict_does_not_put_up_with_it(narrow_ways: Cluster) -> None:
     checked = narrow_ways.run_check("--strict", "--to", "narrow")
     assert checked.exit_code == 1

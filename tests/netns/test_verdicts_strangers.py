@@ -42,12 +42,12 @@ ON_DESTINATION, ON_SOURCE, NOBODY = 7020, 7021, 7022
 """A redirect to another program there; a DNAT to where nobody listens."""
 OTHER_NODE, OTHER_PORT, OTHER_PORT_BY_ITSELF = 7030, 7031, 7032
 OTHER_NODE_STALLED, OTHER_NODE_HIDDEN, OTHER_NODE_HIDDEN_STALLED = 7033, 7034, 7035
-STALLED, ANSWERS_STALLED, CUT, CUT_BY_DESTINATION = 7040, 7041, 7042, 7043
+STALLED, ANSWERS_STALLED, CUT, CUT_BY_DESTINATION, ONLY_SYNS = 7040, 7041, 7042, 7043, 7044
 HIDDEN, HIDDEN_STALLED, HIDDEN_CUT, HIDDEN_ANSWERS_STALLED = 7050, 7051, 7052, 7053
 PORTS = [
     *(OPEN_PORT, *FOREIGN, ON_DESTINATION, ON_SOURCE, NOBODY, OTHER_NODE, OTHER_PORT),
     *(OTHER_PORT_BY_ITSELF, OTHER_NODE_STALLED, OTHER_NODE_HIDDEN, OTHER_NODE_HIDDEN_STALLED),
-    *(STALLED, ANSWERS_STALLED, CUT, CUT_BY_DESTINATION),
+    *(STALLED, ANSWERS_STALLED, CUT, CUT_BY_DESTINATION, ONLY_SYNS),
     *(HIDDEN, HIDDEN_STALLED, HIDDEN_CUT, HIDDEN_ANSWERS_STALLED),
 ]
 NOT_ARRIVED = {Where.SOURCE_EGRESS, Where.FORWARD_PATH, Where.DESTINATION_HOST}
@@ -120,6 +120,9 @@ def plant_other_nodes(lab: Lab) -> None:
 
 
 def plant_cuts(lab: Lab) -> None:
+    # A firewall that lets new connections through, and forgot the established ones.
+    only_syns = faults.drop(to_b(ONLY_SYNS)).replace("counter", "tcp flags & syn == 0 counter")
+    lab.plant(ROUTER, only_syns)
     lab.plant("b", cut(to_b(CUT_BY_DESTINATION), hook="input"))
     lab.plant(
         ROUTER,
@@ -195,6 +198,13 @@ def test_silence_after_the_handshake_is_stalled(
     assert Told.by(flow) == blocked(Cause.STALLED)
     assert {*flow.evidence.where_possible} == possible
     assert flow.evidence.seen_by_destination is True
+
+
+def test_a_handshake_that_only_its_syn_gets_through_is_no_impostors(checked: Checked) -> None:
+    flow = checked.flow("a", "b", "tcp", ONLY_SYNS)
+    assert Told.by(flow) == blocked(Cause.STALLED)
+    assert {*flow.evidence.where_possible} == NOT_ARRIVED
+    assert flow.evidence.seen_by_destination is False
 
 
 @pytest.mark.parametrize("port", [CUT, CUT_BY_DESTINATION, HIDDEN_CUT])

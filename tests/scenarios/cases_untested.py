@@ -1,7 +1,8 @@
 """Scenarios in which we could not look: never passed, never failed."""
 
 from preflight.model.observation import Confirmation, Failure, Icmp, Reason
-from preflight.model.report import Cause, Verdict
+from preflight.model.plan import Limits
+from preflight.model.report import Cause, Verdict, Where
 from tests.scenarios.scenario import Row, Scenario
 from tests.scenarios.world import World, pair
 
@@ -61,6 +62,13 @@ def bind_denied() -> World:
 
 def skipped() -> World:
     return pair().outcome("w1", "m1", "6443", Failure.SKIPPED, attempts=0)
+
+
+def left_out() -> World:
+    """Three ports of the range were tried; one of them is blocked, and says nothing of others."""
+    world = World(limits=Limits(sample=3)).node("w1", "10.0.2.11").node("m1", "10.0.1.11")
+    world.flow("w1", "m1", "30000-32767", rule="nodeports")
+    return world.proven("w1", "m1", "30000,32767").silent("w1", "m1", "31384")
 
 
 def out_of_descriptors() -> World:
@@ -143,6 +151,16 @@ SCENARIOS = (
         _one(Cause.BIND_DENIED, "443"),
     ),
     Scenario("untested-skipped", "The deadline left no room.", skipped, _one(Cause.SKIPPED)),
+    Scenario(
+        "untested-left-out",
+        "Only a sample of the range was tried.",
+        left_out,
+        (
+            Row("30000,32767", Verdict.OPEN, ok=True),
+            Row("30001-31383,31385-32766", Verdict.UNTESTED, Cause.SKIPPED),
+            Row("31384", Verdict.BLOCKED, Cause.NO_ANSWER, Where.UNKNOWN, ok=False),
+        ),
+    ),
     Scenario(
         "untested-local-limit",
         "The source ran out of file descriptors.",

@@ -9,6 +9,7 @@ hold, and confirm it. Outcomes are added by hand, since they are what a test is 
 from collections import defaultdict
 from typing import Any
 
+from preflight.columns import pack_attempts, pack_sightings
 from preflight.model.cluster import Protocol
 from preflight.model.observation import (
     AgentObservation,
@@ -36,6 +37,7 @@ from preflight.model.plan import (
     PlannedVip,
     Probe,
 )
+from preflight.planning import sample_ports
 from preflight.ports import Ranges, count_ports, parse_ports, subtract, union
 
 RUN_ID = "0f" * 16
@@ -206,6 +208,7 @@ class World:
         **fields: Any,
     ) -> "World":
         probe = self.probe(source, destination, protocol, family)
+        fields["unanswered"] = pack_attempts(fields.get("unanswered", ()))
         self.outcomes.append(
             Outcome(
                 probe=probe.id,
@@ -264,7 +267,7 @@ class World:
         return Observations(
             agents=tuple(self._agent(name) for name in self.nodes if name not in self.unheard),
             outcomes=tuple(self.outcomes),
-            sightings=tuple(self.sightings),
+            sightings=pack_sightings(self.sightings),
             phases=(Phase(name="probe", elapsed_ms=812.0),),
             started="2026-01-05T08:00:00Z",
             finished="2026-01-05T08:00:06Z",
@@ -324,10 +327,10 @@ class World:
             for node in vip.backends if vip else (flow.destination,):
                 own = self._address(node, flow.family) if vip else flow.destination_address
                 key = (node, flow.protocol, own, False)
-                wanted[key] = union(wanted[key], flow.ports)
+                wanted[key] = union(wanted[key], self._tried(flow))
                 if vip:
                     key = (node, flow.protocol, vip.address, True)
-                    wanted[key] = union(wanted[key], flow.ports)
+                    wanted[key] = union(wanted[key], self._tried(flow))
         return tuple(
             Listen(node=node, protocol=protocol, address=address, ports=ports, only_if_local=local)
             for (node, protocol, address, local), ports in wanted.items()
@@ -337,7 +340,7 @@ class World:
         wanted: dict[tuple[str, str, Protocol, str], Ranges] = defaultdict(tuple)
         for flow in self.flows:
             key = (flow.source, flow.destination, flow.protocol, flow.destination_address)
-            wanted[key] = union(wanted[key], flow.ports)
+            wanted[key] = union(wanted[key], self._tried(flow))
         return tuple(
             Probe(
                 id=number,
@@ -356,6 +359,9 @@ class World:
                 wanted.items()
             )
         )
+
+    def _tried(self, flow: Flow) -> Ranges:
+        return sample_ports(flow.ports, self.limits.sample)
 
     def _address(self, node: str, family: int) -> str:
         return next(a for a in self.nodes[node].addresses if (":" in a) == (family != 4))

@@ -139,7 +139,7 @@ def test_limits_are_the_ones_that_hold() -> None:
     limits, text = Limits(), (ROOT / "docs" / "limits-and-pace.md").read_text()
     for row in (
         f"in the whole run | {limits.rate:,.0f} a second",
-        f"SYNs without an answer, in the whole run | {limits.max_half_open:,};",
+        f"within 120 s | {limits.max_half_open:,};",
         f"waiting for one silent port | {limits.patience:g} s;",
         f"first pass | {limits.deadline:g} s,",
         f"second look | {limits.second_look:g} s; one port every {SECOND_LOOK_INTERVAL:g} s",

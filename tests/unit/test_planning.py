@@ -9,10 +9,12 @@ from preflight.errors import ConfigError
 from preflight.model.cluster import Cluster, Node, PortSet, Profile, Rule, Vip
 from preflight.model.plan import Flow, Limits, Listen, Plan, Probe
 from preflight.net.tcp_patience import MOST_SYNS
+from preflight.net.tcp_task import TRIES_AFTER_CONNECT
 from preflight.net.udp_exchange import FIRST_DATAGRAMS, LOSSY_DATAGRAMS
-from preflight.planning import count, expand_flows, make_plan, narrow
-from preflight.planning.counting import FEWEST_DATAGRAMS, MOST_ATTEMPTS, MOST_DATAGRAMS
-from preflight.ports import count_ports, each_port, parse_ports
+from preflight.planning import count, expand_flows, make_plan, narrow, sample_ports
+from preflight.planning.counting import FEWEST_DATAGRAMS, MOST_DATAGRAMS
+from preflight.planning.sharing import MOST_ATTEMPTS
+from preflight.ports import count_ports, each_port, intersect, normalise, parse_ports
 
 RUN = "0" * 32
 
@@ -328,8 +330,9 @@ def test_counting() -> None:
         ("a1", "10.0.0.1", 10888),
         ("b1", "10.0.0.3", 10888),
     ]
-    # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1), 5 s of two dials
-    assert counted.state_entries == 12 * 103 + 1 + 6 + 10
+    # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1) that may each be
+    # tried twice, 5 s of two dials
+    assert counted.state_entries == 14 * 103 + 1 + 12 + 10
     # greet 5, listen 5, first pass 10, second look 4 (1.5 more for each), collect 5, release 2
     assert counted.seconds == 34.0
 
@@ -337,15 +340,74 @@ def test_counting() -> None:
 def test_unanswered_connections_are_bounded_in_the_count() -> None:
     asked = profile(rule("r", "a", "b", "1-65535/tcp"))
     counted = count(plan(cluster(A1, B1), asked, Limits(second_look=4.0)))
-    assert counted.state_entries == 65_536 + 20_000 + 3 + 10
+    assert counted.state_entries == 65_536 + 18_000 + 2 * 3 + 10
 
 
 def test_the_count_knows_what_the_probers_do() -> None:
     assert (MOST_ATTEMPTS, FEWEST_DATAGRAMS, MOST_DATAGRAMS) == (
-        MOST_SYNS,
+        MOST_SYNS + TRIES_AFTER_CONNECT - 1,
         FIRST_DATAGRAMS,
         LOSSY_DATAGRAMS,
     )
+
+
+MANY = profile(rule("r", "a", "b", "443,2379-2380,30000-32767/tcp", "1-5/udp"))
+SAMPLED = Limits(sample=3)
+
+
+def test_a_sample_is_some_ports_of_each_range_its_ends_among_them() -> None:
+    made = plan(cluster(A1, B1), MANY, SAMPLED)
+    some = parse_ports("443,2379-2380,30000,31384,32767")
+    assert {one.protocol: one.ports for one in made.probes} == {
+        "tcp": some,
+        "udp": parse_ports("1,3,5"),
+    }
+    # What nobody asks, nobody needs to hold; what was left out, the report still tells of.
+    assert {one.protocol: one.ports for one in made.listens} == {
+        one.protocol: one.ports for one in made.probes
+    }
+    whole = expand_flows(cluster(A1, B1), MANY)
+    assert made.flows == whole
+    assert count(made).flows == 6 + 3
+    assert made.notes[-1] == (
+        "--sample 3: of each range of more ports, 3 are tried; "
+        "2,767 flows are left out, and will be untested"
+    )
+    assert (
+        plan(cluster(A1, B1), MANY, Limits(sample=2_768)).notes == plan(cluster(A1, B1), MANY).notes
+    )
+
+
+def test_a_port_left_out_of_one_rule_is_tried_for_another() -> None:
+    both = profile(*MANY.rules, rule("one", "a", "b", "30080/tcp"))
+    (asked, _) = plan(cluster(A1, B1), both, SAMPLED).probes
+    assert asked.ports == parse_ports("443,2379-2380,30000,30080,31384,32767")
+
+
+@given(
+    ranges=st.lists(st.tuples(st.integers(1, 500), st.integers(0, 99)), min_size=1, max_size=4),
+    wanted=st.integers(1, 40),
+)
+def test_a_sample_has_so_many_ports_of_each_range(
+    ranges: list[tuple[int, int]], wanted: int
+) -> None:
+    whole = normalise((first, first + more) for first, more in ranges)
+    some = sample_ports(whole, wanted)
+    for first, last in whole:
+        ours = intersect(some, ((first, last),))
+        assert count_ports(ours) == min(wanted, last - first + 1)
+        assert ours[0][0] == first
+        assert wanted == 1 or ours[-1][1] == last
+    assert intersect(some, whole) == some
+
+
+def test_the_bound_on_unanswered_syns_must_suffice_for_the_sources() -> None:
+    sources = [node(f"a{n}", "a", f"10.0.1.{n}") for n in range(1, 11)]
+    asked = profile(rule("r", "a", "b", "1/tcp"))
+    with pytest.raises(ConfigError, match="it must be at least 20") as caught:
+        plan(cluster(*sources, B1), asked, Limits(max_half_open=19))
+    assert caught.value.path == "--max-half-open"
+    assert plan(cluster(*sources, B1), asked, Limits(max_half_open=20)).probes
 
 
 ROLES = st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True)

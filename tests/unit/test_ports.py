@@ -54,3 +54,4 @@ def test_ranges_are_sets(left: set[int], right: set[int]) -> None:
     assert ports.union(a, b) == ports.from_ports(left | right)
     assert ports.intersect(a, b) == ports.from_ports(left & right)
     assert ports.subtract(a, b) == ports.from_ports(left - right)
+    assert ports.overlap(a, b) == bool(left & right)

@@ -14,6 +14,7 @@ import psutil
 
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Facts
+from preflight.net.backlog import read_backlog
 from preflight.net.limits import descriptor_limit
 
 _CAP_NET_RAW = 13  # capabilities(7), linux/capability.h
@@ -57,6 +58,7 @@ def gather_facts() -> Facts:
         local_port_range=_local_port_range(),
         capture=_has_capability(_CAP_NET_RAW),
         descriptors=descriptor_limit(),
+        backlog=read_backlog(),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from preflight.agent.facts import Owner, PortOwners, is_own_address
+from preflight.columns import pack_sightings
 from preflight.errors import LimitError
 from preflight.model.cluster import Protocol
 from preflight.model.observation import (
@@ -13,19 +14,15 @@ from preflight.model.observation import (
     ListenerCount,
     ListenerState,
     ListenerStatus,
-    Sighting,
+    Sightings,
 )
-from preflight.model.plan import Listen
+from preflight.model.plan import Close, Listen
 from preflight.net.answering import Identity
-from preflight.net.binding import (
-    BindDenied,
-    PortOccupied,
-    backlog_overflows,
-    bind_listener,
-    kernel_drops,
-)
+from preflight.net.backlog import backlog_overflows
+from preflight.net.binding import BindDenied, PortOccupied, bind_listener, kernel_drops
 from preflight.net.journal import Journal, Listener
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
+from preflight.net.strangers import MAX_STRANGERS, Strangers
 from preflight.net.tcp_listener import TcpListeners
 from preflight.net.udp_listener import UdpListeners
 from preflight.ports import each_port, from_ports
@@ -62,10 +59,13 @@ class Listeners:
         self._journal = Journal(node)
         self._udp = UdpListeners(self._identity, self._journal)
         self._tcp: TcpListeners | None = None
+        self._strangers: Strangers | None = None
         self._places: set[_Place] = set()
         self._overflows_before = 0
 
-    async def hold(self, listens: Sequence[Listen]) -> tuple[ListenerState, ...]:
+    async def hold(
+        self, listens: Sequence[Listen], close: Close = "reset"
+    ) -> tuple[ListenerState, ...]:
         """Bind every port that is asked for, and say what became of each.
 
         A VIP's address (`only_if_local`) that is not on this host is left out. Raises
@@ -75,7 +75,7 @@ class Listeners:
         places = list(dict.fromkeys(_places(listens)))
         fates: dict[_Place, _Fate] = {}
         try:
-            self._prepare(sum(place not in self._places for place in places))
+            self._prepare(sum(place not in self._places for place in places), close)
             for number, place in enumerate(places):
                 if number % BINDS_AT_ONCE == BINDS_AT_ONCE - 1:
                     await asyncio.sleep(0)
@@ -85,12 +85,12 @@ class Listeners:
             raise
         return _group(_name_owners(fates).items())
 
-    def seen(self, probe_ids: Collection[str]) -> tuple[Sighting, ...]:
+    def seen(self, probe_ids: Collection[str]) -> tuple[Sightings, ...]:
         """What was seen of these probe ids (hexadecimal), and of TCP connections without one.
 
         Those were accepted and never sent a valid challenge; the newest 20,000 are kept.
         """
-        return self._journal.sightings(probe_ids)
+        return pack_sightings(self._journal.sightings(probe_ids))
 
     def confirm(self) -> Confirmation:
         """The listeners that were held without a break until now, and what they counted.
@@ -113,12 +113,15 @@ class Listeners:
     async def release(self) -> None:
         """Let go of everything: no port is bound and no thread runs afterwards. Repeatable."""
         tcp, self._tcp = self._tcp, None
+        strangers, self._strangers = self._strangers, None
         self._places.clear()
+        await self._udp.stop()
         if tcp is not None:
             tcp.stop()
-        await self._udp.stop()
+        if strangers is not None:
+            await strangers.close()
 
-    def _prepare(self, ports: int) -> None:
+    def _prepare(self, ports: int, close: Close) -> None:
         limit, in_use = raise_descriptor_limit(), open_descriptors()
         # Half of what is left is for the probes that this agent sends at the same time.
         connections = (limit - in_use - ports) // 2
@@ -130,10 +133,13 @@ class Listeners:
             )
         if self._tcp is None:
             self._overflows_before = backlog_overflows()
+            self._strangers = Strangers()
             self._tcp = TcpListeners(
                 self._identity,
                 self._journal,
-                max_connections=min(connections, MAX_CONNECTIONS),
+                max_connections=min(connections, MAX_CONNECTIONS) - MAX_STRANGERS,
+                hand_over=self._strangers.offer,
+                close=close,
             )
 
     async def _hold_one(self, place: _Place) -> _Fate:
@@ -157,7 +163,7 @@ class Listeners:
 
     def _count(self) -> Iterator[tuple[Listener, int]]:
         """Every listener that is held, with all that it or the kernel dropped there."""
-        if self._tcp is not None and self._tcp.alive:
+        if self._tcp is not None and self._tcp.attentive:
             overflowed = backlog_overflows() != self._overflows_before
             for bound, listener in self._tcp.held():
                 lost = kernel_drops(bound) if overflowed else 0

@@ -20,11 +20,12 @@ from preflight.model.observation import (
     ListenerState,
     Outcome,
     Reason,
-    Sighting,
+    Sightings,
 )
 from preflight.net.conversation import AgentEnd, ConversationEnded
 from preflight.probes import ProbeContext, run_probes
 from preflight.wire.messages import (
+    OUTCOMES_AT_ONCE,
     WIRE_VERSION,
     Ask,
     Beat,
@@ -43,7 +44,7 @@ from preflight.wire.messages import (
     Welcome,
 )
 
-Placed = TypeVar("Placed", ListenerState, ListenerCount, Sighting)
+Placed = TypeVar("Placed", ListenerState, ListenerCount, Sightings)
 
 log = logging.getLogger("preflight.agent")
 
@@ -141,7 +142,7 @@ class Session:
         ]
         try:
             # A node that others need not reach needs no descriptors for listeners either.
-            states = await self._listeners.hold(to_bind) if to_bind else ()
+            states = await self._listeners.hold(to_bind, message.close) if to_bind else ()
         except LimitError as error:
             await self._conversation.send(
                 Refused(
@@ -188,8 +189,9 @@ class Session:
 
     async def _tell(self) -> None:
         """What was found and not told yet."""
-        told, self._untold = tuple(self._untold), []
-        if told:
+        while self._untold:
+            told = tuple(self._untold[:OUTCOMES_AT_ONCE])
+            del self._untold[:OUTCOMES_AT_ONCE]
             await self._conversation.send(Results(outcomes=told))
         await self._conversation.send(Progress(finished=self._finished))
 
@@ -205,7 +207,7 @@ class Session:
         held = () if self._pulse.paused else confirmation.held
         return Seen(
             sightings=tuple(
-                self._as_planned(sighting) for sighting in self._listeners.seen(message.probe_ids)
+                self._as_planned(seen) for seen in self._listeners.seen(message.probe_ids)
             ),
             confirmation=Confirmation(
                 instance=confirmation.instance,

@@ -1,8 +1,11 @@
 """The commands, put together. What is heavy is imported by the command that needs it."""
 
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, cast
 
 import typer
@@ -68,9 +71,15 @@ for command in (serve, check, plan, diagnose, key, demo, schema):
 app.add_typer(profiles, name="profiles")
 
 
+UNFORESEEN = 70
+"""A fault of this program (EX_SOFTWARE of sysexits.h): never the code of a verdict."""
+
+
 def main() -> None:
     """Run a command. What stops it is one clear sentence on stderr, never a traceback."""
     code = 0
+    if sys.stderr is None:  # closed by whoever started us: nobody wants to hear of it
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to our end
     try:
         try:
             code = app(standalone_mode=False)
@@ -91,6 +100,10 @@ def main() -> None:
         place = f"{error.filename}: " if error.filename else ""
         print(f"preflight: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(PreflightError.exit_code)
+    except Exception:  # noqa: BLE001 - the last place where it can be told
+        traceback.print_exc()
+        print("preflight: this is a fault of preflight, and no verdict", file=sys.stderr)
+        sys.exit(UNFORESEEN)
     sys.exit(code)
 
 

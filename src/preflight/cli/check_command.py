@@ -1,7 +1,5 @@
 """`preflight check`: the coordinator. Options in, the report on stdout, exit code out."""
 
-import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,14 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from preflight.cli.options import (
+    Close,
+    CloseOption,
     ClusterOption,
     FromOption,
+    MaxHalfOpenOption,
     OnlyOption,
     PortOption,
     RateOption,
     ReportFormat,
+    SampleOption,
     ToOption,
-    parse_rate,
     print_report,
 )
 from preflight.cli.stopping import stop_signals
@@ -41,13 +42,20 @@ def check(
     ] = ReportFormat.TABLE,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write the run file, as observations come in."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Write the run file, as observations come in; an older run file is replaced.",
+        ),
     ] = None,
     only: OnlyOption = None,
     from_: FromOption = None,
     to: ToOption = None,
     port: PortOption = None,
     rate: RateOption = "5000",
+    max_half_open: MaxHalfOpenOption = 20_000,
+    sample: SampleOption = None,
+    close: CloseOption = Close.RESET,
     deadline: Annotated[
         float | None,
         typer.Option(
@@ -80,17 +88,22 @@ def check(
     2: a wrong option or configuration. 130: interrupted.
 
     Example: preflight check --cluster cluster.toml --output evening.jsonl
+
+    Gentler: preflight check --cluster cluster.toml --rate 500 --max-half-open 500 --sample 100
     """
+    import asyncio
+
     from preflight.check import Narrowing, plan_run
     from preflight.cli.live import make_observer
-    from preflight.cli.options import read_cluster, read_narrowing
+    from preflight.cli.options import read_cluster, read_limits, read_narrowing
     from preflight.coordinator.record import RunRecord
     from preflight.diagnosis import exit_code
     from preflight.net.keys import load_coordinator_key
 
     loaded, profile = read_cluster(cluster)
     narrowing: Narrowing = read_narrowing(only, from_, to, port)
-    plan = plan_run(loaded, profile, narrowing, rate=parse_rate(rate), deadline=deadline)
+    limits = read_limits(rate, max_half_open, sample, close)
+    plan = plan_run(loaded, profile, narrowing, limits=limits, deadline=deadline)
     key = load_coordinator_key(_key_path(cluster, loaded.key_file, key_file))
     _provide_descriptors(plan)
     with (
@@ -130,6 +143,8 @@ async def _run(
     *,
     strict: bool,
 ) -> "Report":
+    import asyncio
+
     from preflight.check import check as check_plan
 
     stop = asyncio.Event()
@@ -169,6 +184,9 @@ def _provide_descriptors(plan: "Plan") -> None:
 
 def _dialler(key: "CoordinatorKey") -> "Dial":
     """How this command reaches agents: by TLS, or inside this process where embedded."""
+    import asyncio
+    import logging
+
     from preflight.agent.service import Agent
     from preflight.model.plan import PlannedNode
     from preflight.net.control import dial_agent

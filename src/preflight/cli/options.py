@@ -13,6 +13,7 @@ from preflight.errors import ConfigError, PreflightError
 if TYPE_CHECKING:
     from preflight.check import Narrowing
     from preflight.model.cluster import Cluster, Profile
+    from preflight.model.plan import Limits
     from preflight.model.report import Report
 
 
@@ -21,6 +22,13 @@ class ReportFormat(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+
+
+class Close(StrEnum):
+    """How TCP connections end."""
+
+    RESET = "reset"
+    FIN = "fin"
 
 
 ClusterOption = Annotated[
@@ -53,6 +61,33 @@ RateOption = Annotated[
     str,
     typer.Option(
         "--rate", metavar="N|max", help="New connections a second in the whole run; max: no limit."
+    ),
+]
+MaxHalfOpenOption = Annotated[
+    int,
+    typer.Option(
+        "--max-half-open",
+        min=1,
+        max=1_000_000,
+        metavar="N",
+        help="TCP connections without an answer to their SYN, in the whole run.",
+    ),
+]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(
+        "--sample",
+        min=1,
+        max=65_535,
+        metavar="N",
+        help="Try N ports of each range, spread over it; the others are untested.",
+    ),
+]
+CloseOption = Annotated[
+    Close,
+    typer.Option(
+        "--close",
+        help="How TCP connections end: reset, or in order (fin) where resets raise alarms.",
     ),
 ]
 
@@ -89,6 +124,15 @@ def read_narrowing(
 def _words(given: list[str] | None) -> tuple[str, ...]:
     """What a repeatable option was given, where a comma separates words too, as in ports."""
     return tuple(word.strip() for text in given or () for word in text.split(","))
+
+
+def read_limits(rate: str, max_half_open: int, sample: int | None, close: Close) -> "Limits":
+    """The options that bound a run as one value. Raises `ConfigError`."""
+    from preflight.model.plan import Limits
+
+    return Limits(
+        rate=parse_rate(rate), max_half_open=max_half_open, sample=sample, close=close.value
+    )
 
 
 def parse_rate(text: str) -> float | None:

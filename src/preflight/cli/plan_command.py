@@ -6,15 +6,19 @@ from typing import Annotated
 import typer
 
 from preflight.cli.options import (
+    Close,
+    CloseOption,
     ClusterOption,
     FromOption,
+    MaxHalfOpenOption,
     OnlyOption,
     PortOption,
     RateOption,
     ReportFormat,
+    SampleOption,
     ToOption,
-    parse_rate,
     read_cluster,
+    read_limits,
     read_narrowing,
 )
 
@@ -35,12 +39,17 @@ def plan(
     to: ToOption = None,
     port: PortOption = None,
     rate: RateOption = "5000",
+    max_half_open: MaxHalfOpenOption = 20_000,
+    sample: SampleOption = None,
+    close: CloseOption = Close.RESET,
 ) -> None:
     """Print every flow that would be probed, and what the run costs the network.
 
     It sends nothing to any node; names in the cluster file are resolved.
 
     Example: preflight plan --cluster cluster.toml --notice > notice.txt
+
+    What less would cost: preflight plan --cluster cluster.toml --sample 100 --max-half-open 500
     """
     from preflight.check import plan_run
     from preflight.errors import ConfigError
@@ -52,7 +61,8 @@ def plan(
         raise ConfigError("a notice is a text; leave out --format json", path="--notice")
     loaded, profile = read_cluster(cluster)
     narrowing = read_narrowing(only, from_, to, port)
-    planned = plan_run(loaded, profile, narrowing, rate=parse_rate(rate), deadline=None)
+    limits = read_limits(rate, max_half_open, sample, close)
+    planned = plan_run(loaded, profile, narrowing, limits=limits, deadline=None)
     if notice:
         for warning in loaded.warnings:
             print(f"preflight: {warning}", file=sys.stderr)

@@ -1,15 +1,11 @@
 """`preflight serve`: the agent of one node."""
 
-import asyncio
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from preflight.cli.stopping import stop_signals
-from preflight.config.addresses import literal_addresses_only, read_control
-from preflight.config.reading import Place
 from preflight.errors import ConfigError, PreflightError
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 
@@ -49,6 +45,9 @@ def serve(
 
     Example: preflight serve --key-file cluster.agent.key
     """
+    import asyncio
+    import logging
+
     from preflight.net.keys import load_agent_key
 
     logging.basicConfig(
@@ -70,6 +69,9 @@ def _listening_place(control: str | None) -> tuple[str | None, int]:
         return None, DEFAULT_CONTROL_PORT
     if control.isdecimal():
         raise ConfigError(f"a port alone is written :{control}", path="--control")
+    from preflight.config.addresses import literal_addresses_only, read_control
+    from preflight.config.reading import Place
+
     for everywhere in (*_ALL_ADDRESSES, ""):
         port = control.removeprefix(f"{everywhere}:")
         if port != control and ":" not in port:
@@ -90,6 +92,9 @@ def _holder(host: str | None, port: int) -> str:
 
 
 async def _serve(key: "AgentKey", host: str | None, port: int) -> None:
+    import asyncio
+    import logging
+
     from preflight.agent.service import Agent
     from preflight.net.binding import PortOccupied
     from preflight.net.control import ControlListener

@@ -14,7 +14,7 @@ from msgspec import structs
 import preflight
 from preflight.errors import WireError
 from preflight.model.observation import AgentObservation, AgentState, Outcome, Reason
-from preflight.model.plan import Listen, PlannedNode, ProbeOrder, Share
+from preflight.model.plan import Close, Listen, PlannedNode, ProbeOrder, Share
 from preflight.net.control import DialFailed
 from preflight.net.conversation import ConversationEnded, CoordinatorEnd
 from preflight.wire.messages import (
@@ -41,6 +41,9 @@ BEAT_INTERVAL = 2.0
 """Seconds between two signs of life, well below the agent's lease of 10 s."""
 SILENCE_LIMIT = 7.0
 """Seconds without any message after which an agent counts as lost."""
+STOOD_STILL = 4.0
+"""Seconds between two of our own signs of life, beyond their interval, that say that this
+process or its machine stood still: the agents are not to blame for what followed."""
 SLOW_EXCHANGE = 1.0
 """Seconds: a greeting that took longer says nothing about the agent's clock."""
 
@@ -65,6 +68,8 @@ class AgentHandle:
         self._on_outcomes: Callable[[tuple[Outcome, ...]], None] = lambda _: None
         self._on_progress: Callable[[int], None] = lambda _: None
         self._heard = 0.0
+        self._beaten = 0.0
+        self._stood_still = 0.0
         self._releasing = False
 
     @property
@@ -127,7 +132,7 @@ class AgentHandle:
                     clock_offset_ms=None if slow else round(offset, 1),
                     facts=reply.facts,
                 )
-                self._heard = asyncio.get_running_loop().time()
+                self._heard = self._beaten = asyncio.get_running_loop().time()
                 self._tasks = [
                     asyncio.create_task(self._read()),
                     asyncio.create_task(self._beat()),
@@ -138,9 +143,10 @@ class AgentHandle:
                 said = "it did not greet back in our conversation"
                 self._set_state("refused", said, Reason.VERSION)
 
-    async def hold(self, listens: tuple[Listen, ...], patience: float) -> None:
+    async def hold(self, listens: tuple[Listen, ...], patience: float, close: Close) -> None:
         """Have it hold its ports."""
-        reply = await self._request(Hold(listens=listens), Held, patience, "hold its ports")
+        order = Hold(listens=listens, close=close)
+        reply = await self._request(order, Held, patience, "hold its ports")
         if isinstance(reply, Held):
             self.observation = structs.replace(self.observation, listeners=reply.listeners)
 
@@ -243,6 +249,8 @@ class AgentHandle:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(BEAT_INTERVAL)
+            self._stood_still = max(self._stood_still, self._gap())
+            self._beaten = loop.time()
             if loop.time() - self._heard > SILENCE_LIMIT:
                 self._lose(f"nothing was heard of it for {SILENCE_LIMIT:g} s")
                 self._replies.put_nowait(None)
@@ -257,8 +265,18 @@ class AgentHandle:
 
         While it is released, what happens takes nothing away from what it did.
         """
-        if self.ready and not self._releasing:
+        if not self.ready or self._releasing:
+            return
+        still = max(self._stood_still, self._gap())
+        if still > STOOD_STILL:
+            detail = f"this coordinator stood still for {still:.0f} s, and the agent let go of it"
+            self._set_state("lost", detail, Reason.COORDINATOR_PAUSED)
+        else:
             self._set_state("lost", detail)
+
+    def _gap(self) -> float:
+        """For how long, beyond their interval, our own beats did not come."""
+        return asyncio.get_running_loop().time() - self._beaten - BEAT_INTERVAL
 
     def _set_state(
         self, state: AgentState, detail: str, reason: Reason = Reason.OTHER, version: str = ""

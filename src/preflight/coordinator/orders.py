@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from preflight.model.observation import AgentObservation, Failure, Outcome
+from preflight.model.observation import REFUSED, AgentObservation, Failure, Outcome
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
     SLOW_PATIENCE,
@@ -17,26 +17,21 @@ from preflight.model.plan import (
     ProbeOrder,
     Share,
 )
-from preflight.ports import (
-    Ranges,
-    count_ports,
-    each_port,
-    from_ports,
-    intersect,
-    subtract,
-    union,
+from preflight.planning.sharing import (
+    TRIES_OF_A_LOOK,
+    first_pass_half_open,
+    most_looks,
+    share_half_open,
+    share_rate,
 )
+from preflight.ports import Ranges, count_ports, intersect, overlap, spread, subtract, union
 
 SAMPLE = 3
 """Silent ports of a flow that are looked at again where there are too many to look at all."""
+MOST_RUNS = 5
+"""Up to so many runs of silent ports in one flow are told apart."""
 _HOST_UNREACHABLE = frozenset({(4, 3, 1), (6, 1, 3)})
 """Families, types and codes that a router sends after it has looked for a host in vain."""
-SMALLEST_HALF_OPEN = 64
-"""Unanswered SYNs that every source may have, however many sources share the bound."""
-SMALLEST_RATE = 50.0
-"""Connections a second that every source may begin, as long as these are together at most a
-tenth of the run's: a few flows must not wait behind the NodePorts of others."""
-_FLOORS = 0.1
 
 
 def first_orders(
@@ -84,36 +79,33 @@ def _held_by_others(
 
 
 def share_out(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
-    """Each source's part of the run's bounds: a floor, and by how much it has to do.
-
-    Unanswered SYNs are shared to the last one; the rates may together be a tenth above the run's,
-    for the short time that sources with little to do need.
-    """
+    """Each source's part of the run's bounds in the first pass."""
     work = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
-    total = sum(work.values()) or 1
-    # A source with few flows must not lose them to another one's NodePorts.
-    equal = limits.max_half_open // (2 * max(1, len(work)))
-    floors = {source: min(part, equal) for source, part in work.items()}
-    left, above = limits.max_half_open - sum(floors.values()), total - sum(floors.values())
+    rooms = share_half_open(first_pass_half_open(limits), work)
     return {
-        source: Share(
-            rate=_rate(limits.rate, len(work), part / total),
-            max_half_open=max(
-                SMALLEST_HALF_OPEN,
-                floors[source] + left * (part - floors[source]) // max(1, above),
-            ),
-            patience=limits.patience,
-            deadline=limits.deadline,
-            full_size=limits.full_size,
-        )
-        for source, part in work.items()
+        source: _share(limits, rate, rooms[source], limits.deadline)
+        for source, rate in share_rate(limits.rate, work).items()
     }
 
 
-def _rate(rate: float | None, sources: int, part: float) -> float | None:
-    if rate is None:
-        return None
-    return max(1.0, rate * part, min(SMALLEST_RATE, rate * _FLOORS / sources))
+def share_out_looks(limits: Limits, orders: Mapping[str, Sequence[ProbeOrder]]) -> dict[str, Share]:
+    """Each source's part of the run's bounds in the second look."""
+    looks = {source: sum(map(_connections, ours)) for source, ours in orders.items()}
+    return {
+        source: _share(limits, rate, looks[source] * TRIES_OF_A_LOOK, limits.second_look)
+        for source, rate in share_rate(limits.rate, looks).items()
+    }
+
+
+def _share(limits: Limits, rate: float | None, max_half_open: int, deadline: float) -> Share:
+    return Share(
+        rate=rate,
+        max_half_open=max_half_open,
+        patience=limits.patience,
+        deadline=deadline,
+        full_size=limits.full_size,
+        close=limits.close,
+    )
 
 
 def _connections(order: ProbeOrder) -> int:
@@ -128,38 +120,62 @@ def second_orders(
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
     so silence beside ICMP may be the same refusal. Such ports are tried again: all, or a few of
     each flow, first of probes that saw ICMP themselves. Each sender has a limit of its own, and
-    so a lane; `bound` is in seconds.
+    so a lane; `bound` is in seconds. All looks together stay within the run's bounds.
     """
     probes = {probe.id: probe for probe in plan.probes}
-    silent: dict[int, Ranges] = defaultdict(tuple)
+    outcomes = tuple(outcomes)
+    silent = _silent_ports(outcomes)
     refused: dict[int, Ranges] = defaultdict(tuple)
     heard: dict[int, Counter[str]] = defaultdict(Counter)
     slow: set[tuple[str, str]] = set()
     for outcome in outcomes:
-        if outcome.failure is Failure.NO_ANSWER:
-            silent[outcome.probe] = union(silent[outcome.probe], outcome.ports)
-        elif outcome.failure is Failure.ICMP and outcome.icmp is not None:
-            icmp = outcome.icmp
+        icmp = outcome.icmp
+        if icmp is not None and outcome.failure in REFUSED:
             heard[outcome.probe][icmp.sender] += count_ports(outcome.ports)
             refused[outcome.probe] = union(refused[outcome.probe], outcome.ports)
-            if (icmp.family, icmp.type, icmp.code) in _HOST_UNREACHABLE:
+            kind = (icmp.family, icmp.type, icmp.code)
+            if outcome.failure is Failure.ICMP and kind in _HOST_UNREACHABLE:
                 slow.add((probes[outcome.probe].source, icmp.sender))
     lanes: dict[tuple[str, str], list[_Silence]] = defaultdict(list)
     for part in sorted(_by_flow(plan, silent, refused)):
         sender = _likely_sender(probes[part.number], probes, heard, plan)
         if sender is not None:
             lanes[probes[part.number].source, sender].append(part)
+    left = most_looks(plan.limits)
+    each = max(SAMPLE, left // max(1, len(lanes)))
     orders: dict[str, list[ProbeOrder]] = defaultdict(list)
     for (source, sender), parts in lanes.items():
         is_slow = (source, sender) in slow
         if is_slow:
             # Where one port of an address is known to lead nowhere, so are the others.
             parts.sort(key=lambda part: part.number in heard)
-        for number, ports in _chosen(parts, bound, slow=is_slow):
+        room = min(_room_in_time(bound, slow=is_slow), each, left)
+        for number, ports in _chosen(parts, room):
+            left -= count_ports(ports)
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
             order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
             orders[source].append(order)
     return {source: tuple(ours) for source, ours in orders.items()}
+
+
+def _silent_ports(outcomes: Iterable[Outcome]) -> dict[int, Ranges]:
+    """By probe. What the source's own kernel refused with nothing but an errno is among them
+    where other ports of the probe show that its firewall sends errors.
+    """
+    silent: dict[int, Ranges] = defaultdict(tuple)
+    denied: dict[int, Ranges] = defaultdict(tuple)
+    told: set[int] = set()
+    for outcome in outcomes:
+        number = outcome.probe
+        if outcome.failure is Failure.NO_ANSWER:
+            silent[number] = union(silent[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED and outcome.icmp is None:
+            denied[number] = union(denied[number], outcome.ports)
+        elif outcome.failure is Failure.SEND_DENIED:
+            told.add(number)
+    for number in told:
+        silent[number] = union(silent[number], denied[number])
+    return silent
 
 
 class _Silence(NamedTuple):
@@ -173,6 +189,8 @@ class _Silence(NamedTuple):
     number: int
     """The probe's."""
     ports: Ranges
+    runs: tuple[Ranges, ...]
+    """The same ports, cut where neighbours were neither silent nor refused."""
 
 
 def _by_flow(
@@ -195,24 +213,40 @@ def _by_flow(
         if ports:
             left[number] = subtract(left[number], ports)
             near = refused.get(number, ())
-            beside = 0 if intersect(flow.ports, near) else 1 if near else 2
-            yield _Silence(beside, count_ports(ports), number, ports)
+            beside = 0 if overlap(flow.ports, near) else 1 if near else 2
+            cut = (intersect((run,), ports) for run in intersect(flow.ports, union(ports, near)))
+            runs = tuple(run for run in cut if run)
+            yield _Silence(beside, count_ports(ports), number, ports, runs)
 
 
-def _chosen(
-    silent: Sequence[_Silence], bound: float, *, slow: bool
-) -> Iterator[tuple[int, Ranges]]:
-    """The ports of one lane, by flow: all silent ones where there is time for all."""
-    room = int(bound / SECOND_LOOK_INTERVAL)
+def _room_in_time(bound: float, *, slow: bool) -> int:
+    """How many ports a lane can try in so many seconds."""
     if slow:
-        room = int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
+        return int((bound - SLOW_PATIENCE) / SLOW_SECOND_LOOK_INTERVAL)
+    return int(bound / SECOND_LOOK_INTERVAL)
+
+
+def _chosen(silent: Sequence[_Silence], room: int) -> Iterator[tuple[int, Ranges]]:
+    """So many ports of one lane, by flow: all silent ones where there is room for all.
+
+    Otherwise a few of each flow, and what room is left goes to runs of silent ports that these
+    few are not from: such a run may be silent for a reason of its own.
+    """
     most = room if sum(part.silent for part in silent) <= room else SAMPLE
+    chosen: list[Ranges] = []
     for part in silent:
-        some = _spread(part.ports, min(most, room))
-        if not some:
-            return
-        room -= count_ports(some)
-        yield part.number, some
+        chosen.append(spread(part.ports, min(most, room)))
+        room -= count_ports(chosen[-1])
+    for wanted in (1, SAMPLE):
+        for place, part in enumerate(silent):
+            for run in part.runs if len(part.runs) <= MOST_RUNS else ():
+                missing = min(room, wanted - count_ports(intersect(run, chosen[place])))
+                more = spread(subtract(run, chosen[place]), missing)
+                chosen[place] = union(chosen[place], more)
+                room -= count_ports(more)
+    for part, ports in zip(silent, chosen, strict=True):
+        if ports:
+            yield part.number, ports
 
 
 def _likely_sender(
@@ -241,15 +275,3 @@ def _likely_sender(
         if sender not in others and (":" in sender) == (":" in probe.address)
     ]
     return likely[0] if likely else None
-
-
-def _spread(ranges: Ranges, wanted: int) -> Ranges:
-    """At most so many ports, from all over the ranges."""
-    count = count_ports(ranges)
-    if count <= wanted:
-        return ranges
-    if wanted <= 0:
-        return ()
-    step = (count - 1) / max(1, wanted - 1)
-    places = {round(index * step) for index in range(wanted)}
-    return from_ports(port for place, port in enumerate(each_port(ranges)) if place in places)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from preflight.errors import PreflightError
-from preflight.wire.runfile import Line, encode_line
+from preflight.wire.runfile import LONGEST_OPENING, Line, encode_line, is_run_file
 
 
 class RunRecord:
@@ -55,20 +55,36 @@ class RunRecord:
 
 
 def _open_for_one(path: Path) -> BinaryIO:
-    """Open and empty the file, unless another run is writing it (flock(2))."""
+    """Open and empty the file, unless another run is writing it (flock(2)).
+
+    Only a run file is ever emptied: a slip of the hand must not cost a key.
+    """
     file: BinaryIO | None = None
     try:
         # Unbuffered: a killed run leaves every line that was written.
         file = path.open("ab", buffering=0)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if stat.S_ISREG(path.stat().st_mode):
+            _expect_run_file(path)
             file.truncate(0)
     except BlockingIOError:
-        if file is not None:
-            file.close()
+        _close(file)
         raise PreflightError(f"another run is writing the run file {path}") from None
     except OSError as error:
-        if file is not None:
-            file.close()
+        _close(file)
         raise PreflightError(f"the run file {path} can't be written: {error.strerror}") from error
+    except PreflightError:
+        _close(file)
+        raise
     return file
+
+
+def _expect_run_file(path: Path) -> None:
+    with path.open("rb") as existing:
+        if not is_run_file(existing.read(LONGEST_OPENING)):
+            raise PreflightError(f"{path} is there and is no run file: it is not overwritten")
+
+
+def _close(file: BinaryIO | None) -> None:
+    if file is not None:
+        file.close()

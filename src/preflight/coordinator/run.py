@@ -12,8 +12,13 @@ from datetime import UTC, datetime
 
 from preflight.coordinator.handles import AgentHandle, Dial
 from preflight.coordinator.observer import RunObserver
-from preflight.coordinator.orders import SMALLEST_HALF_OPEN, first_orders, second_orders, share_out
-from preflight.model.observation import Observations, Outcome, Phase, Sighting
+from preflight.coordinator.orders import (
+    first_orders,
+    second_orders,
+    share_out,
+    share_out_looks,
+)
+from preflight.model.observation import Observations, Outcome, Phase, Sightings
 from preflight.model.plan import (
     COLLECT_PATIENCE,
     GRACE,
@@ -24,6 +29,7 @@ from preflight.model.plan import (
     Share,
 )
 from preflight.ports import count_ports
+from preflight.wire.messages import IDS_AT_ONCE
 from preflight.wire.runfile import AgentLine, Line, OutcomesLine, PhaseLine, SightingsLine
 
 Record = Callable[[Line], None]
@@ -83,7 +89,7 @@ class _Run:
         self.plan = plan
         self.handles = [AgentHandle(node) for node in plan.nodes]
         self.outcomes: list[Outcome] = []
-        self.sightings: list[Sighting] = []
+        self.sightings: list[Sightings] = []
         self.phases: list[Phase] = []
         self._dial = dial
         self._coordinator = coordinator
@@ -105,15 +111,7 @@ class _Run:
         again = second_orders(self.plan, self.outcomes, limits.second_look)
         if again:
             async with self._phase("second-look", limits.second_look + GRACE):
-                share = Share(
-                    rate=None,
-                    max_half_open=SMALLEST_HALF_OPEN,
-                    patience=limits.patience,
-                    deadline=limits.second_look,
-                    full_size=limits.full_size,
-                )
-                shares = dict.fromkeys(again, share)
-                await self._probe(again, shares, limits.second_look)
+                await self._probe(again, share_out_looks(limits, again), limits.second_look)
 
     async def collect(self) -> None:
         """Ask both ends' other half: what did the listeners see of what failed?"""
@@ -128,9 +126,9 @@ class _Run:
             wanted: dict[str, list[str]] = {handle.name: [] for handle in self.handles}
             answerers = {probe.id: probe.answerers for probe in self.plan.probes}
             for outcome in self.outcomes:
-                ids = [attempt.probe_id for attempt in outcome.unanswered]
-                for name in answerers[outcome.probe]:
-                    wanted[name].extend(ids)
+                for attempts in outcome.unanswered:
+                    for name in answerers[outcome.probe]:
+                        wanted[name].extend(attempts.probe_ids)
             await asyncio.gather(
                 *(self._ask(handle, tuple(wanted[handle.name])) for handle in self._ready())
             )
@@ -156,7 +154,7 @@ class _Run:
 
     async def _hold(self, handle: AgentHandle) -> None:
         listens = tuple(one for one in self.plan.listens if one.node == handle.name)
-        await handle.hold(listens, HOLD_PATIENCE)
+        await handle.hold(listens, HOLD_PATIENCE, self.plan.limits.close)
         held = sum(
             count_ports(one.ports)
             for one in handle.observation.listeners
@@ -187,10 +185,13 @@ class _Run:
         await self._until_stop(one(handle) for handle in self._ready() if handle.name in orders)
 
     async def _ask(self, handle: AgentHandle, probe_ids: tuple[str, ...]) -> None:
-        seen = await handle.ask(probe_ids, COLLECT_PATIENCE)
-        if seen is not None:
-            self.sightings.extend(seen.sightings)
-            self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
+        """In one question as a rule; where everything stalls, its answer would be too long."""
+        for begin in range(0, len(probe_ids) or 1, IDS_AT_ONCE):
+            asked = probe_ids[begin : begin + IDS_AT_ONCE]
+            seen = await handle.ask(asked, COLLECT_PATIENCE)
+            if seen is not None:
+                self.sightings.extend(seen.sightings)
+                self._record(SightingsLine(node=handle.name, sightings=seen.sightings))
 
     def _note(self, handle: AgentHandle) -> None:
         self._observer.agent(handle.name, handle.observation.state, handle.observation.detail)

@@ -176,6 +176,16 @@ LOCAL_PORT_RANGE = Kind(
     "/etc/sysctl.d/, to keep it; add what is reserved already).",
 )
 
+SMALL_BACKLOG = Kind(
+    code="small-backlog",
+    severity="warning",
+    title="{nodes} may drop connections where {sources} sources begin at once",
+    detail="{settings} there: {room} connections to one port may wait to be accepted, and up to "
+    "{sources} sources connect to one at once. Dropped ones are tried again, and what stayed "
+    "silent on such a port is untested, not blocked. Services have the same limit.",
+    fix="On {nodes}: {commands} (and in /etc/sysctl.d/, to keep it).",
+)
+
 # About the run.
 INTERRUPTED = Kind(
     code="interrupted",
@@ -191,6 +201,9 @@ _SERVE = "On {nodes}: `preflight serve --key-file cluster.agent.key`"
 _FIXES_BY_REASON = {
     Reason.NO_HOST: "Is the address right, and is the machine on: {hosts}? If so, a firewall "
     "rejects {port}/tcp from the coordinator.",
+    Reason.STALLED: "Small packets reach {port}/tcp of {hosts}. Is a device on the way that "
+    "inspects TLS, or loses packets? Is the agent on {nodes} running freely?",
+    Reason.COORDINATOR_PAUSED: "Run again, on a machine that is not suspended meanwhile.",
     Reason.HELD: "Wait until that run has ended, and run again.",
     Reason.NOT_ITS_ADDRESS: "Correct nodes.{node}.address in the cluster file; or set nat = true "
     "there, if the address is translated on the way.",

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from preflight.columns import each_attempt
 from preflight.diagnosis.cells import Cell, held_ports
 from preflight.diagnosis.index import Index, is_vip
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Failure, Outcome
 from preflight.model.plan import Plan, Probe
-from preflight.ports import Ranges, count_ports, intersect, union
+from preflight.ports import Ranges, count_ports, intersect, overlap, union
 
 ENOUGH: dict[Protocol, int] = {"tcp": 50, "udp": 20}
 """Connections or datagrams from which a share of losses means something."""
@@ -156,19 +157,22 @@ def _tries_of_probe(probe: Probe, index: Index, held: Ranges) -> Tries:
 
 
 def _at(ports: Ranges, outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    return tuple(outcome for outcome in outcomes if intersect(outcome.ports, ports))
+    return tuple(outcome for outcome in outcomes if overlap(outcome.ports, ports))
 
 
 def _handshakes(outcome: Outcome) -> Tries:
     """Of connections that fell silent: a network that loses nothing loses no SYN either."""
-    made = [attempt for attempt in outcome.unanswered if attempt.connected]
-    return Tries(sum(attempt.lost_syns > 0 for attempt in made), len(made))
+    made = [attempts for attempts in outcome.unanswered if attempts.connected]
+    lost = sum(len(attempts.ports) for attempts in made if attempts.lost_syns)
+    return Tries(lost, sum(len(attempts.ports) for attempts in made))
 
 
 def _partly_through(probe: Probe, outcome: Outcome, index: Index) -> Tries:
     """Of a silent port: attempts that came some way beside others that did not."""
+    if all(attempts.connected for attempts in outcome.unanswered):
+        return Tries()
     through: dict[int, list[bool]] = {}
-    for attempt in outcome.unanswered:
+    for attempt in each_attempt(outcome.unanswered):
         sightings = index.challenged.get(attempt.probe_id, ())
         came = attempt.connected or any(s.node in probe.answerers for s in sightings)
         through.setdefault(attempt.port, []).append(came)

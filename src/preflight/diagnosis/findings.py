@@ -16,6 +16,7 @@ from preflight.diagnosis.grouping import (
     short_ports,
 )
 from preflight.diagnosis.index import Index, canonical, is_vip
+from preflight.diagnosis.notes import LEFT_OUT
 from preflight.diagnosis.surroundings import node_findings
 from preflight.diagnosis.unheld import unheld_vips, vip_findings
 from preflight.model.observation import Failure
@@ -58,8 +59,9 @@ def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
     unheld = set(unheld_vips(plan, index, records))
     for number, record in enumerate(records):
         kind = None if number in unheld else _kind_of(record)
-        # One finding says that the run was interrupted; that is enough.
-        if kind is not None and not (kind is catalog.NOT_TESTED and index.interrupted):
+        # One finding says that the run was interrupted, or what the plan left out; that is enough.
+        said = index.interrupted or record.detail.startswith(LEFT_OUT)
+        if kind is not None and not (kind is catalog.NOT_TESTED and said):
             chosen[kind].append(number)
     for kind, numbers in chosen.items():
         for group in group_records(records, numbers):

@@ -16,7 +16,7 @@ from preflight.diagnosis.judgement import Judgement, Scene
 from preflight.model.observation import Failure, Operation, Outcome
 from preflight.model.plan import Flow
 from preflight.model.report import Cause, Verdict
-from preflight.ports import Ranges, intersect
+from preflight.ports import Ranges, intersect, overlap
 
 _CUT_BY_SIZE = frozenset({Failure.SILENT_AFTER_CONNECT, Failure.CLOSED_AFTER_CONNECT, Failure.ICMP})
 _HEAVY_LOSS = 0.2
@@ -37,11 +37,11 @@ class Grade(Struct, frozen=True, kw_only=True):
 def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
     """Grade the proven ports of a flow, all together: loss is no property of a port."""
     outcomes = scene.index.outcomes.get(scene.probe.id, ())
-    own = [o for o in outcomes if intersect(o.ports, proven)]
+    own = [o for o in outcomes if overlap(o.ports, proven)]
     tries = _tries(scene, own)
     if tries.tried < ENOUGH[flow.protocol]:
         tries = _tries(scene, outcomes)
-    if not any(cell.end.held and intersect(cell.ports, proven) for cell in scene.cells):
+    if not any(cell.end.held and overlap(cell.ports, proven) for cell in scene.cells):
         # An agent that was stopped in the middle looks like loss, and nobody says that it was up.
         loss = None if tries.lost else 0.0
         return Grade(tries=tries, loss=loss, lossy=False, cut_by_size=False)
@@ -76,7 +76,7 @@ def _only_late(outcomes: Iterable[Outcome], proven: Ranges) -> bool:
     at_first = [o for o in outcomes if not o.second_look]
     late = [o for o in outcomes if o.second_look and o.failure in _PROVEN]
     return any(
-        intersect(intersect(second.ports, first.ports), proven)
+        overlap(intersect(second.ports, first.ports), proven)
         for second in late
         for first in at_first
         if first.failure not in _PROVEN
@@ -100,4 +100,4 @@ def _cut_by_size(scene: Scene, proven: Ranges) -> bool:
 
 def _vouched(cell: Cell, outcome: Outcome, proven: Ranges) -> bool:
     """A failure of the full size means something where the listener was up, as for any other."""
-    return cell.end.held and bool(intersect(intersect(cell.ports, outcome.ports), proven))
+    return cell.end.held and overlap(intersect(cell.ports, outcome.ports), proven)

@@ -5,9 +5,9 @@ Types and codes: RFC 792, RFC 1122 (3.2.2.1) and RFC 1812 (5.2.7.1) for IPv4, RF
 a second), so that of thousands of refused ports a few show the error and the rest are silent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from preflight.model.observation import Failure, Icmp, Outcome
+from preflight.model.observation import REFUSED, Failure, Icmp, Outcome
 from preflight.model.plan import Flow
 from preflight.model.report import Cause
 from preflight.ports import Ranges, count_ports, intersect, subtract, union
@@ -68,37 +68,61 @@ def shared_errors(
     found: list[tuple[Icmp, Ranges]] = []
     taken: Ranges = ()
     for flow in flows:
-        error, ports = _shared_error(flow.ports, outcomes)
-        ports = subtract(ports, taken)
-        if error is not None and ports:
-            found.append((error, ports))
-            taken = union(taken, ports)
+        for error, shared in _shared_by(flow.ports, outcomes):
+            ports = subtract(shared, taken)
+            if ports:
+                found.append((error, ports))
+                taken = union(taken, ports)
     return tuple(found)
 
 
-def _shared_error(ports: Ranges, outcomes: tuple[Outcome, ...]) -> tuple[Icmp | None, Ranges]:
-    silent = intersect(ports, _silent_at_first(outcomes))
-    if not silent:
-        return None, ()
+def _shared_by(ports: Ranges, outcomes: tuple[Outcome, ...]) -> Iterator[tuple[Icmp, Ranges]]:
+    """The errors that silent ports of one flow share, each with these ports."""
+    first = [outcome for outcome in outcomes if not outcome.second_look]
+    silent, denied = intersect(ports, _silent(first)), intersect(ports, _denied(first))
     refused: dict[Icmp, Ranges] = {}
     looked: Ranges = ()
+    own: set[Icmp] = set()
     for outcome in outcomes:
         if outcome.second_look and outcome.failure not in _NOT_LOOKED:
-            sample = intersect(silent, outcome.ports)
+            sample = intersect(union(silent, denied), outcome.ports)
             looked = union(looked, sample)
-            if outcome.failure is Failure.ICMP and outcome.icmp is not None and sample:
+            if outcome.failure in REFUSED and outcome.icmp is not None and sample:
                 refused[outcome.icmp] = union(refused.get(outcome.icmp, ()), sample)
-    if len(refused) != 1:
-        return None, ()
-    ((error, sample),) = refused.items()
-    if count_ports(sample) < min(SAMPLE, count_ports(silent)):
-        return None, ()
-    # A port that was looked at twice and never refused is silent by itself.
-    return error, subtract(silent, subtract(looked, sample))
+                if outcome.failure is Failure.SEND_DENIED:
+                    own.add(outcome.icmp)
+    runs = [(run,) for run in intersect(ports, union(silent, denied, _refused(first)))]
+    for error, sample in refused.items():
+        others = union(*(found for one, found in refused.items() if one != error))
+        theirs = union(*(run for run in runs if _is_of(run, sample, others, looked)))
+        # What the source's own kernel refused, it told by an errno if not by an error.
+        shared = intersect(union(silent, denied) if error in own else silent, theirs)
+        seen = intersect(sample, shared)
+        if seen and count_ports(seen) >= min(SAMPLE, count_ports(shared)):
+            # A port that was looked at twice and never refused is silent by itself.
+            yield error, subtract(shared, subtract(looked, seen))
 
 
-def _silent_at_first(outcomes: tuple[Outcome, ...]) -> Ranges:
-    first = [outcome for outcome in outcomes if not outcome.second_look]
+def _is_of(run: Ranges, sample: Ranges, others: Ranges, looked: Ranges) -> bool:
+    """Whether the silent ports of a run may stand for an error that this sample got.
+
+    A run that was looked at has to have got it too, and no other. One that there was no room
+    to look at follows its neighbours, unless these differ.
+    """
+    if intersect(run, looked):
+        return bool(intersect(run, sample)) and not intersect(run, others)
+    return not others
+
+
+def _refused(first: Iterable[Outcome]) -> Ranges:
+    return union(*(o.ports for o in first if o.failure in REFUSED and o.icmp is not None))
+
+
+def _denied(first: Iterable[Outcome]) -> Ranges:
+    return union(*(o.ports for o in first if o.failure is Failure.SEND_DENIED and o.icmp is None))
+
+
+def _silent(first: Iterable[Outcome]) -> Ranges:
     silent = union(*(o.ports for o in first if o.failure is Failure.NO_ANSWER))
     spoken = union(*(o.ports for o in first if o.failure not in _SILENT))
     return subtract(silent, spoken)

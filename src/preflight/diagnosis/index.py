@@ -7,6 +7,7 @@ from functools import lru_cache
 import msgspec
 from msgspec import Struct
 
+from preflight.columns import each_sighting
 from preflight.model.observation import (
     AgentObservation,
     Failure,
@@ -14,6 +15,7 @@ from preflight.model.observation import (
     Outcome,
     Reason,
     Sighting,
+    Sightings,
 )
 from preflight.model.plan import Plan, PlannedNode, Probe
 
@@ -54,7 +56,7 @@ class Index(Struct, frozen=True):
     """Every address that a planned node is known to have."""
     translated: dict[tuple[str, str], frozenset[str]]
     """(source, destination) -> addresses that the source was seen under, and never left from."""
-    challenged: dict[str, tuple[Sighting, ...]]
+    challenged: dict[str, tuple[Sightings, ...]]
     """Probe id in hexadecimal -> who saw it."""
     unchallenged: dict[tuple[str, int], tuple[Sighting, ...]]
     """(node, listener's port) -> TCP connections that never sent a valid challenge."""
@@ -80,13 +82,14 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
     for outcome in observations.outcomes:
         kept = full_size if outcome.size >= plan.limits.full_size else outcomes
         kept[outcome.probe].append(outcome)
-    challenged: dict[str, list[Sighting]] = defaultdict(list)
+    challenged: dict[str, tuple[Sightings, ...]] = {}
     unchallenged: dict[tuple[str, int], list[Sighting]] = defaultdict(list)
-    for sighting in observations.sightings:
-        if sighting.probe_id is not None:
-            challenged[sighting.probe_id].append(sighting)
-        elif sighting.protocol == "tcp":
-            unchallenged[sighting.node, sighting.port].append(sighting)
+    for seen in observations.sightings:
+        for probe_id in seen.probe_ids:
+            challenged[probe_id] = (*challenged.get(probe_id, ()), seen)
+        if not seen.probe_ids and seen.protocol == "tcp":
+            for sighting in each_sighting((seen,)):
+                unchallenged[sighting.node, sighting.port].append(sighting)
     in_order = {probe: _in_order(found) for probe, found in outcomes.items()}
     return Index(
         plan=plan,
@@ -109,9 +112,10 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
             if outcome.failure not in _NOTHING_HEARD
         ),
         claimed=frozenset(
-            (canonical(attempt.local_address), attempt.local_port)
+            (canonical(attempts.local_address), local_port)
             for outcome in observations.outcomes
-            for attempt in outcome.unanswered
+            for attempts in outcome.unanswered
+            for local_port in attempts.local_ports
         ),
         node_addresses=frozenset(
             canonical(address)
@@ -119,7 +123,7 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
             for address in (*node.addresses, *agents[node.name].facts.addresses)
         ),
         translated=_translated(plan, in_order),
-        challenged={probe_id: tuple(found) for probe_id, found in challenged.items()},
+        challenged=challenged,
         unchallenged={place: tuple(found) for place, found in unchallenged.items()},
     )
 

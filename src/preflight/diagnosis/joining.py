@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from enum import IntEnum
 
+from preflight.columns import each_attempt
 from preflight.diagnosis.index import Index, canonical
-from preflight.model.observation import Attempt, Outcome, Sighting
+from preflight.model.observation import Attempt, Outcome, Sightings
 from preflight.model.plan import Probe
 from preflight.ports import Ranges, from_ports
 
@@ -17,11 +18,13 @@ class Seen(IntEnum):
     """The listeners were asked about these attempts, and saw none."""
     ELSEWHERE = 1
     """Only another node's listener saw the challenge."""
-    CONNECTION = 2
+    HANDSHAKE = 2
+    """Nothing was accepted, but the SYN-ACK was repeated: what follows the SYN is lost."""
+    CONNECTION = 3
     """A connection was accepted; no valid challenge came on it."""
-    CHALLENGE = 3
+    CHALLENGE = 4
     """The challenge arrived; no answer was sent."""
-    ANSWERED = 4
+    ANSWERED = 5
     """The challenge arrived, and the answer left the destination's program."""
 
 
@@ -32,7 +35,7 @@ def ports_by_sight(probe: Probe, index: Index) -> tuple[tuple[Seen, Ranges], ...
     """
     best: dict[int, Seen] = {}
     for outcome in index.outcomes.get(probe.id, ()):
-        for attempt in outcome.unanswered:
+        for attempt in each_attempt(outcome.unanswered):
             seen = sight_of(attempt, probe, index)
             best[attempt.port] = max(best.get(attempt.port, Seen.NOTHING), seen)
     ports: dict[Seen, list[int]] = defaultdict(list)
@@ -49,7 +52,9 @@ def sight_of(attempt: Attempt, probe: Probe, index: Index) -> Seen:
         return Seen.ANSWERED if any(s.answered for s in here) else Seen.CHALLENGE
     if probe.protocol == "tcp" and _accepted(attempt, probe, index):
         return Seen.CONNECTION
-    return Seen.ELSEWHERE if challenged else Seen.NOTHING
+    if challenged:
+        return Seen.ELSEWHERE
+    return Seen.HANDSHAKE if attempt.unheard else Seen.NOTHING
 
 
 def seen_elsewhere(outcomes: Iterable[Outcome], probe: Probe, index: Index) -> str | None:
@@ -57,14 +62,15 @@ def seen_elsewhere(outcomes: Iterable[Outcome], probe: Probe, index: Index) -> s
     nodes = {
         sighting.node
         for outcome in outcomes
-        for attempt in outcome.unanswered
-        for sighting in index.challenged.get(attempt.probe_id, ())
+        for attempts in outcome.unanswered
+        for probe_id in attempts.probe_ids
+        for sighting in index.challenged.get(probe_id, ())
         if sighting.node not in probe.answerers
     }
     return min(nodes, default=None)
 
 
-def _is_of(sighting: Sighting, probe: Probe) -> bool:
+def _is_of(sighting: Sightings, probe: Probe) -> bool:
     return sighting.protocol == probe.protocol
 
 

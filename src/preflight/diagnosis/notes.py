@@ -14,6 +14,10 @@ INTERRUPTED = "interrupted: "
 """What the sentences of all flows begin with that the run's interruption left untested."""
 
 
+LEFT_OUT = "left out by --sample"
+"""What the sentences of flows begin with that the one who started the run left out."""
+
+
 def was_not_called(agent: AgentObservation, index: Index) -> bool:
     """Whether the run was interrupted before this agent was reached: nothing is wrong with it."""
     return index.interrupted and agent.reason is Reason.NOT_CALLED

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.grading import apply_grade, grade_flow
 from preflight.diagnosis.judgement import Judgement, Scene
+from preflight.diagnosis.notes import LEFT_OUT
 from preflight.diagnosis.tally import Part, Tally, add_up
 from preflight.diagnosis.wording import Story, explain
 from preflight.model.plan import Flow, Limits
@@ -18,17 +19,14 @@ from preflight.model.report import (
 )
 from preflight.ports import Ranges, format_ports, intersect, subtract, union
 
-NOT_PLANNED = Judgement(
-    verdict=Verdict.UNTESTED, cause=Cause.SKIPPED, note="the plan has no probe for it", held=False
-)
 _OWN_FAULT = frozenset({Cause.NO_ROUTE, Cause.NO_NEIGHBOUR, Cause.SEND_DENIED})
 """With these the packet never came as far as a firewall that could be meant to block it."""
 
 
 def records_of_flow(
     flow: Flow, scene: Scene, judged: Sequence[tuple[Cell, Judgement]], *, strict: bool
-) -> list[FlowRecord]:
-    """The records of one flow, in the order of their first ports."""
+) -> list[tuple[FlowRecord, Ranges]]:
+    """The records of one flow with their ports, in the order of their first ports."""
     parts: dict[Judgement, list[Part]] = defaultdict(list)
     for cell, judgement in judged:
         ports = intersect(cell.ports, flow.ports)
@@ -52,7 +50,7 @@ def records_of_flow(
     if left:
         stories.append(_unplanned(flow, left, scene.plan.limits))
     stories.sort(key=lambda story: story.ports)
-    return [_record(story, strict=strict) for story in stories]
+    return [(_record(story, strict=strict), story.ports) for story in stories]
 
 
 def unplanned_record(flow: Flow, limits: Limits) -> FlowRecord:
@@ -75,8 +73,12 @@ def is_ok(flow: Flow, judgement: Judgement, *, strict: bool) -> bool | None:
 
 
 def _unplanned(flow: Flow, ports: Ranges, limits: Limits) -> Story:
+    note = "the plan has no probe for it"
+    if limits.sample is not None:
+        note = f"{LEFT_OUT}, which tries {limits.sample} ports of each range"
+    judgement = Judgement(verdict=Verdict.UNTESTED, cause=Cause.SKIPPED, note=note, held=False)
     return Story(
-        flow=flow, ports=ports, judgement=NOT_PLANNED, tally=Tally(), grade=None, limits=limits
+        flow=flow, ports=ports, judgement=judgement, tally=Tally(), grade=None, limits=limits
     )
 
 

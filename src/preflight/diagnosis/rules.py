@@ -171,6 +171,8 @@ def connected_without_answer(case: Case) -> Judgement | None:
     other = seen_elsewhere(cell.outcomes, scene.probe, scene.index)
     if other is not None:
         return intercepted(Cause.WRONG_NODE, case, answered_by=other)
+    if cell.seen is Seen.HANDSHAKE:
+        return blocked(ending, case, possible=LEFT_BY_SIGHT[cell.seen], seen=False)
     if scene.vip:
         ending = Cause.STALLED if silent else Cause.NO_BACKEND
         return blocked(ending, case, possible=BEYOND_SOURCE, seen=False)
@@ -181,12 +183,17 @@ def refused_by_icmp(case: Case) -> Judgement | None:
     """An ICMP error, its own or the one that its neighbours got."""
     failure = case.leading.failure if case.leading is not None else None
     icmp = case.leading.icmp if case.leading is not None else None
-    if failure is Failure.NO_ANSWER:
+    denied = failure is Failure.SEND_DENIED and icmp is None
+    if failure is Failure.NO_ANSWER or denied:
         icmp = case.cell.shared_icmp
     elif failure is not Failure.ICMP:
         return None
     if icmp is not None:
-        return blocked(cause_of(icmp), case, where=place_of(icmp, case.scene), icmp=icmp)
+        where = place_of(icmp, case.scene)
+        # Said of its neighbours by the source's own kernel, which told these nothing.
+        own = failure is not Failure.ICMP and where is Where.SOURCE_EGRESS
+        cause = Cause.SEND_DENIED if own else cause_of(icmp)
+        return blocked(cause, case, where=where, icmp=icmp)
     if failure is Failure.ICMP:
         return blocked(Cause.ICMP_OTHER, case, possible=EVERYWHERE)
     return None

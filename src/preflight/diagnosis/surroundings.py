@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from preflight.diagnosis import catalog
+from preflight.diagnosis.backlogs import small_backlogs
 from preflight.diagnosis.index import Index, canonical
 from preflight.diagnosis.naming import listed
 from preflight.model.cluster import Protocol
 from preflight.model.observation import AgentObservation, ListenerState
 from preflight.model.plan import Plan, PlannedNode
 from preflight.model.report import Cause, Finding, FlowRecord
-from preflight.ports import Ranges, format_ports, intersect, parse_ports, union
+from preflight.ports import Ranges, format_ports, intersect, overlap, parse_ports, union
 
 CLOCK_LIMIT_MS = 500.0
 """Clocks further apart than this are told of."""
@@ -30,6 +31,7 @@ def node_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> It
         if node.nat:
             yield catalog.NAT_NODE.fill(node=node.name)
         yield from _local_ports(plan, agent)
+    yield from small_backlogs(plan, index)
 
 
 def _occupied(
@@ -105,7 +107,7 @@ def _flows_on(
         if (record.destination == node or canonical(record.destination_address) in addresses)
         and record.protocol == states[0].protocol
         and (record.proof == "connection" or record.cause in _HELD_CAUSES)
-        and intersect(parse_ports(record.ports), ports)
+        and overlap(parse_ports(record.ports), ports)
     )
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.judgement import Scene
-from preflight.model.observation import Failure, Operation, Outcome
+from preflight.model.observation import REFUSED, Operation, Outcome
 from preflight.ports import Ranges, count_ports
 
 
@@ -50,7 +50,7 @@ def add_up(parts: Sequence[Part], scene: Scene) -> Tally:
         tally.attempts += _part(outcome.attempts, ports, whole)
         tally.answered += _part(outcome.answered, ports, whole)
         tally.retransmits += _part(outcome.retransmits, ports, whole)
-        if outcome.failure is Failure.ICMP:
+        if outcome.failure in REFUSED and outcome.icmp is not None:
             tally.icmp_seen += _part(outcome.icmp_seen or whole, ports, whole)
         if scene.vip and outcome.failure is None and outcome.answered_by:
             backends[outcome.answered_by] += _part(outcome.answered, ports, whole)

@@ -23,7 +23,7 @@ from preflight.model.report import (
     Summary,
     Verdict,
 )
-from preflight.ports import Ranges, count_ports, format_ports, parse_ports, subtract, union
+from preflight.ports import Ranges, count_ports, format_ports, subtract, union
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -49,7 +49,8 @@ def diagnose(plan: Plan, observations: Observations, *, strict: bool = False) ->
     """
     index = index_observations(plan, observations)
     scenes = _scenes(plan, index)
-    records = _records(plan, scenes, strict=strict)
+    told = _records(plan, scenes, strict=strict)
+    records = tuple(record for record, _ in told)
     return Report(
         cluster=plan.cluster,
         profiles=plan.profiles,
@@ -57,7 +58,7 @@ def diagnose(plan: Plan, observations: Observations, *, strict: bool = False) ->
         finished=observations.finished,
         interrupted=observations.interrupted,
         phases=observations.phases,
-        summary=_summary(records, plan.narrowed_from),
+        summary=_summary(told, plan.narrowed_from),
         agents=tuple(_agent_record(node, index) for node in plan.nodes),
         rules=tuple(
             RuleRecord(name=rule.name, why=rule.why, source=rule.source_text, profile=rule.profile)
@@ -98,23 +99,25 @@ def _key_of_probe(probe: Probe) -> _Key:
     return probe.source, probe.destination, canonical(probe.address), probe.protocol
 
 
-def _records(plan: Plan, scenes: dict[_Key, Scene], *, strict: bool) -> tuple[FlowRecord, ...]:
+def _records(
+    plan: Plan, scenes: dict[_Key, Scene], *, strict: bool
+) -> list[tuple[FlowRecord, Ranges]]:
     judged = {
         key: [(cell, judge(scene, cell)) for cell in scene.cells] for key, scene in scenes.items()
     }
-    records: list[FlowRecord] = []
+    told: list[tuple[FlowRecord, Ranges]] = []
     for flow in plan.flows:
         key = _key_of_flow(flow)
         if key in scenes:
-            records += records_of_flow(flow, scenes[key], judged[key], strict=strict)
+            told += records_of_flow(flow, scenes[key], judged[key], strict=strict)
         else:
-            records.append(unplanned_record(flow, plan.limits))
-    return tuple(records)
+            told.append((unplanned_record(flow, plan.limits), flow.ports))
+    return told
 
 
-def _summary(records: tuple[FlowRecord, ...], narrowed_from: int | None) -> Summary:
+def _summary(told: list[tuple[FlowRecord, Ranges]], narrowed_from: int | None) -> Summary:
     counts = dict.fromkeys(Verdict, 0)
-    for by_verdict in _ports_by_verdict(records):
+    for by_verdict in _ports_by_verdict(told):
         counted: Ranges = ()
         for verdict in _WORST_FIRST:
             ports = subtract(by_verdict.get(verdict, ()), counted)
@@ -129,19 +132,21 @@ def _summary(records: tuple[FlowRecord, ...], narrowed_from: int | None) -> Summ
         untested=counts[Verdict.UNTESTED],
     )
     return Summary(
-        ok=all(record.ok for record in records),
-        records=len(records),
+        ok=all(record.ok for record, _ in told),
+        records=len(told),
         flows=flows,
         narrowed_from=narrowed_from,
     )
 
 
-def _ports_by_verdict(records: tuple[FlowRecord, ...]) -> Iterable[dict[Verdict, Ranges]]:
+def _ports_by_verdict(
+    told: list[tuple[FlowRecord, Ranges]],
+) -> Iterable[dict[Verdict, Ranges]]:
     """For each way between two ends: its ports, each once, however many rules ask for it."""
     ways: dict[tuple[str, str, Protocol, Family], dict[Verdict, Ranges]] = defaultdict(dict)
-    for record in records:
+    for record, ports in told:
         way = ways[record.source, record.destination, record.protocol, record.family]
-        way[record.verdict] = union(way.get(record.verdict, ()), parse_ports(record.ports))
+        way[record.verdict] = union(way.get(record.verdict, ()), ports)
     return ways.values()
 
 

@@ -144,8 +144,10 @@ def _send_denied(story: Story) -> str:
 def _stalled(story: Story) -> str:
     flow = story.flow
     met = f"{flow.source} connected to {story.place}, then nothing came"
-    if not story.judgement.seen:
+    if not story.judgement.seen and story.vip:
         return f"{met}; none of the backends saw the connection"
+    if not story.judgement.seen:
+        return f"{met}; the SYN-ACK was repeated, so what follows the SYN does not arrive there"
     if Where.RETURN_PATH in story.judgement.where_possible:
         return f"{met}; {flow.destination} got the challenge"
     return f"{met}; {flow.destination} accepted the connection, and the challenge did not arrive"

@@ -43,6 +43,11 @@ class Failure(StrEnum):
     """The source ran out of descriptors, ports or memory: `errno` says of what."""
 
 
+REFUSED = frozenset({Failure.ICMP, Failure.SEND_DENIED})
+"""With an `Outcome.icmp`: a firewall or a router said no, on the way or on the source itself. The
+kernel bounds how many of its errors it sends, its own to itself included (icmp_msgs_per_sec)."""
+
+
 class Operation(StrEnum):
     """Which step failed, or was the last that worked."""
 
@@ -72,6 +77,24 @@ class Attempt(Struct, frozen=True, kw_only=True):
     connected: bool = False
     lost_syns: int = 0
     """TCP: SYNs without effect before this connection was made."""
+    unheard: bool = False
+    """TCP: connected, but whoever is there acknowledged nothing and repeated its SYN-ACK: it does
+    not get what follows the SYN (TCP_INFO)."""
+
+
+class Attempts(Struct, frozen=True, kw_only=True):
+    """Attempts in columns (`preflight.columns`): they may be as many as there are ports.
+
+    The fields mean what they mean in `Attempt`; the n-th entry of each column is of one attempt.
+    """
+
+    probe_ids: tuple[str, ...]
+    ports: tuple[int, ...]
+    local_ports: tuple[int, ...]
+    local_address: str = ""
+    connected: bool = False
+    lost_syns: int = 0
+    unheard: bool = False
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -113,7 +136,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Bytes of the challenge; `Limits.full_size` marks the full-size one."""
     first_bytes: str = ""
     """FOREIGN_ANSWER: the first bytes that came, in hexadecimal (at most 16)."""
-    unanswered: tuple[Attempt, ...] = ()
+    unanswered: tuple[Attempts, ...] = ()
     """Attempts without a valid answer that the destination may have seen."""
     second_look: bool = False
     """Made in the second look: one port a second, after the first pass was over."""
@@ -133,6 +156,23 @@ class Sighting(Struct, frozen=True, kw_only=True):
     """None: a connection that was accepted and never sent a valid challenge."""
     answered: bool
     """The listener sent its answer."""
+
+
+class Sightings(Struct, frozen=True, kw_only=True):
+    """What one listener's address saw from one source's, in columns as in `Attempts`.
+
+    The fields mean what they mean in `Sighting`.
+    """
+
+    node: str
+    protocol: Protocol
+    address: str
+    source_address: str
+    answered: bool
+    ports: tuple[int, ...]
+    source_ports: tuple[int, ...]
+    probe_ids: tuple[str, ...] = ()
+    """Empty: none of these connections ever sent a valid challenge."""
 
 
 ListenerStatus = Literal["listening", "occupied", "denied"]
@@ -174,6 +214,16 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     counts: tuple[ListenerCount, ...] = ()
 
 
+class Backlog(Struct, frozen=True, kw_only=True):
+    """What the kernel allows to wait for one TCP listener."""
+
+    somaxconn: int
+    """Connections that are made, and not accepted yet; and handshakes that are not finished."""
+    max_syn_backlog: int
+    """Without SYN cookies, three quarters of this bound the unfinished handshakes as well."""
+    syn_cookies: bool
+
+
 class Facts(Struct, frozen=True, kw_only=True):
     """What an agent knows of its host."""
 
@@ -187,6 +237,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """CAP_NET_RAW is held."""
     descriptors: int = 0
     """The hard limit of open files."""
+    backlog: Backlog | None = None
 
 
 AgentState = Literal["ready", "unreachable", "refused", "lost"]
@@ -210,6 +261,10 @@ class Reason(StrEnum):
     """It has another cluster's key."""
     NOT_AN_AGENT = "not-an-agent"
     """Another program is at its control port."""
+    STALLED = "stalled"
+    """Its control port takes connections, and the TLS handshake came to no end."""
+    COORDINATOR_PAUSED = "coordinator-paused"
+    """The coordinator itself stood still, so that agents let go of it."""
     DESCRIPTORS = "descriptors"
     """It may not open as many files as it has ports to hold."""
 
@@ -241,7 +296,7 @@ class Observations(Struct, frozen=True, kw_only=True):
 
     agents: tuple[AgentObservation, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    sightings: tuple[Sighting, ...] = ()
+    sightings: tuple[Sightings, ...] = ()
     phases: tuple[Phase, ...] = ()
     started: str = ""
     """ISO 8601, UTC, by the coordinator's clock."""

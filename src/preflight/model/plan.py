@@ -8,6 +8,8 @@ from preflight.model.cluster import Expected, Protocol
 from preflight.ports import Ranges
 
 Family = Literal[4, 6]
+Close = Literal["fin", "reset"]
+"""How a TCP connection of ours ends: in order, or with a reset, which leaves no TIME_WAIT."""
 
 SECOND_LOOK_INTERVAL = 1.1
 """Seconds. Linux sends one ICMP error a second to each address (icmp_ratelimit); a bit more than
@@ -91,13 +93,14 @@ class ProbeOrder(Struct, frozen=True, kw_only=True):
 
 
 class Share(Struct, frozen=True, kw_only=True):
-    """One agent's part of the run's bounds."""
+    """One agent's part of the run's bounds. The fields mean what they mean in `Limits`."""
 
     rate: float | None
     max_half_open: int
     patience: float
     deadline: float
     full_size: int
+    close: Close = "reset"
 
 
 class PlannedNode(Struct, frozen=True, kw_only=True):
@@ -136,7 +139,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     rate: float | None = 5_000.0
     """New connections and first datagrams a second in the whole run; None: no limit."""
     max_half_open: int = 20_000
-    """Unanswered SYNs within 120 s in the whole run."""
+    """TCP connections without an answer to their SYN within 120 s, in the whole run, its second
+    look included. The kernel's own repeats of a SYN are the same connection."""
     patience: float = 4.0
     """How long one silent port is waited for. Above 3.1 s, when the kernel says that nobody
     answers ARP or neighbour discovery."""
@@ -148,6 +152,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     """How long an agent is waited for."""
     full_size: int = 8_192
     """Bytes of the full-size TCP challenge."""
+    sample: int | None = None
+    """How many ports are tried of each range that has more of them; None: all. The others are
+    `untested`."""
+    close: Close = "reset"
+    """How TCP connections end. With "fin" the source closes first, and keeps TIME_WAIT."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ import errno
 import functools
 import os
 import socket
-from pathlib import Path
+import struct
 from typing import Any
 
 from preflight.errors import LimitError
@@ -17,8 +17,11 @@ from preflight.model.cluster import Protocol
 RECEIVE_BUFFER = 4 * 1024 * 1024
 """Bytes that may wait in a UDP socket: bursts of 500 sources, while the loop is busy."""
 BACKLOG = 65_535
-"""Handshakes that may wait for us; the kernel makes it somaxconn. Fewer than the sources that
-connect at once would lose SYNs."""
+"""Connections that may wait for us: as many as the kernel grants (`net.backlog`)."""
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""SO_LINGER of zero seconds: close(2) sends a RST, and the kernel forgets the connection."""
+FIN_ON_CLOSE = struct.pack("ii", 0, 0)
 
 _SO_RCVBUFFORCE = 33  # socket(7); not in Python's socket module
 _SO_MEMINFO = 55  # nine counters (linux/sock_diag.h); the last is SK_MEMINFO_DROPS
@@ -54,27 +57,13 @@ def kernel_drops(listening: socket.socket) -> int:
     """How many packets the kernel dropped at this socket since it was made (SO_MEMINFO).
 
     For UDP: datagrams that found the receive buffer full. For TCP: SYNs and handshakes that
-    found the backlog full, but also refused ones, so see `backlog_overflows`.
+    found the backlog full, but also refused ones, so see `net.backlog`.
     """
     counters = array.array("I")
     counters.frombytes(
         listening.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO_COUNTERS * counters.itemsize)
     )
     return counters[-1]
-
-
-def backlog_overflows() -> int:
-    """How often any TCP backlog of this network namespace was full, since it was made.
-
-    A TCP socket's own counter of drops also counts ICMP errors against its SYN-ACKs, which
-    are the network's doing and not ours. Only together do the two mean "our backlog was full".
-    """
-    lines = Path("/proc/self/net/netstat").read_text().splitlines()
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        if names.startswith("TcpExt:"):
-            counters = dict(zip(names.split()[1:], values.split()[1:], strict=True))
-            return int(counters["ListenOverflows"]) + int(counters.get("TCPReqQFullDrop", 0))
-    return 0
 
 
 def _bind(protocol: Protocol, address: str, port: int) -> socket.socket:
@@ -90,8 +79,10 @@ def _bind(protocol: Protocol, address: str, port: int) -> socket.socket:
             # Connections of an earlier listener in TIME_WAIT are no reason to fail. Never for
             # UDP, where this option would let two programs share one port.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # accepted connections inherit it; an 8 KB answer's last segment would wait else
+            # Accepted connections inherit both. An 8 KB answer's last segment would wait else;
+            # and whatever closes them first, even SIGKILL, leaves no TIME_WAIT here.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             listening.bind(name)
             listening.listen(BACKLOG)
         else:
@@ -108,10 +99,11 @@ def _read_address(address: str) -> tuple[Any, ...]:
     """The family, and a socket's name of this address without the port.
 
     getaddrinfo knows the scope of a link-local address (fe80::1%eth0), and takes longer than
-    the rest of a listener's making: hence once an address.
+    the rest of a listener's making: hence once an address. It gets bytes, because text would go
+    through the codec of international names.
     """
     family, _, _, _, (host, _, *scope) = socket.getaddrinfo(
-        address, None, flags=socket.AI_NUMERICHOST
+        address.encode(), None, flags=socket.AI_NUMERICHOST
     )[0]
     return family, host, *scope
 

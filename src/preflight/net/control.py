@@ -28,6 +28,10 @@ RETRY_INTERVAL = 1.0
 """Seconds between attempts, each with a SYN of its own: on a lossy path the kernel's own
 retransmission backs off longer than we are willing to wait."""
 HANDSHAKE_PATIENCE = 10.0
+SEGMENT_SIZE = 536
+"""Bytes of data in one packet of a control connection (RFC 9293, 3.7.1: what every path takes).
+A path that loses large packets is among the faults that a run is to report, so that the run
+itself must not need them."""
 MAX_STRANGERS = 64
 """Connections at once that have not shown a certificate of this cluster yet."""
 MAX_CONVERSATIONS = 64
@@ -81,9 +85,7 @@ async def dial_agent(
         if dialling.won.done() and dialling.won.exception() is None:
             dialling.won.result().abort()
         raise
-    raise dialling.failed or DialFailed(
-        "unreachable", f"no answer from {dialling.place} within {patience:g} s"
-    )
+    raise dialling.failed or dialling.silence(patience)
 
 
 class _Dialling:
@@ -97,11 +99,25 @@ class _Dialling:
         """How the last attempt failed that did."""
         self._address = (host, port)
         self._context = context
+        self._connected = False
+
+    def silence(self, patience: float) -> DialFailed:
+        """What to say when no attempt came to an end."""
+        if self._connected:
+            return DialFailed(
+                "unreachable",
+                f"{self.place} takes connections, and no TLS handshake came to an end within "
+                f"{patience:g} s: something on the way holds it back, or the agent stands still",
+                Reason.STALLED,
+            )
+        return DialFailed("unreachable", f"no answer from {self.place} within {patience:g} s")
 
     async def attempt(self) -> None:
         """Try once. Raises nothing: what counts is in `won` and `failed`."""
         try:
-            conversation = await _dial_once(*self._address, self._context, self.place)
+            sock = await _connect(*self._address, self.place)
+            self._connected = True
+            conversation = await _shake_hands(sock, self._address[0], self._context, self.place)
         except DialFailed as failed:
             self.failed = failed
             if failed.state == "refused" and not self.won.done():
@@ -122,10 +138,43 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _dial_once(host: str, port: int, context: ssl.SSLContext, place: str) -> CoordinatorEnd:
+async def _connect(host: str, port: int, place: str) -> socket.socket:
+    """One TCP connection of small segments. Raises `DialFailed`."""
+    loop = asyncio.get_running_loop()
+    sock: socket.socket | None = None
+    try:
+        # A literal address, so that this looks nothing up: it finds the scope of fe80::1%eth0.
+        ((family, _, _, _, name), *_) = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        # It is told to the other side with the SYN, and so holds for both directions.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_SIZE)
+        await loop.sock_connect(sock, name)
+    except BaseException as error:  # cancelled as well
+        if sock is not None:
+            sock.close()
+        if isinstance(error, OSError):
+            raise _unreachable(error, place) from error
+        raise
+    return sock
+
+
+def _unreachable(error: OSError, place: str) -> DialFailed:
+    reason = Reason.NO_HOST if error.errno == errno.EHOSTUNREACH else Reason.OTHER
+    return DialFailed("unreachable", _explain(error, place), reason)
+
+
+async def _shake_hands(
+    sock: socket.socket, host: str, context: ssl.SSLContext, place: str
+) -> CoordinatorEnd:
+    """A conversation over this connection, which is ours to close. Raises `DialFailed`."""
     try:
         reader, writer = await asyncio.open_connection(
-            host, port, ssl=context, ssl_handshake_timeout=HANDSHAKE_PATIENCE
+            sock=sock,
+            ssl=context,
+            server_hostname=host,
+            ssl_handshake_timeout=HANDSHAKE_PATIENCE,
         )
     except ssl.SSLCertVerificationError as error:
         raise DialFailed(
@@ -141,8 +190,7 @@ async def _dial_once(host: str, port: int, context: ssl.SSLContext, place: str) 
             Reason.NOT_AN_AGENT,
         ) from error
     except OSError as error:
-        reason = Reason.NO_HOST if error.errno == errno.EHOSTUNREACH else Reason.OTHER
-        raise DialFailed("unreachable", _explain(error, place), reason) from error
+        raise _unreachable(error, place) from error
     return coordinator_end(reader, writer)
 
 
@@ -290,6 +338,6 @@ def _no_handshake(error: OSError) -> str:
     if isinstance(error, ConnectionAbortedError):
         return f"no TLS handshake within {HANDSHAKE_PATIENCE:g} s"
     return (
-        "it closed the connection during the TLS handshake, as one does that has another "
-        "cluster's key"
+        "it closed the connection during the TLS handshake: it has another cluster's key, or "
+        "large packets of this agent's do not reach it"
     )

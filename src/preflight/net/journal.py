@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Sighting
+from preflight.net.ledger import Ledger
 
 MAX_CLAIMED = 500_000
-"""Valid challenges remembered: about 200 bytes each, 180 sources over the NodePort range."""
+"""Valid challenges remembered: 180 sources over the NodePort range, 18 MB."""
 MAX_UNCLAIMED = 20_000
 """Connections without a valid challenge remembered: the newest."""
 MAX_REPEATS = 8
@@ -37,7 +38,8 @@ class Seen:
     listener: Listener
     source_address: str
     source_port: int
-    answered: bool = False
+    entry: int | None = None
+    """Its number in the ledger, once it has sent a valid challenge."""
 
 
 class Journal:
@@ -47,9 +49,10 @@ class Journal:
         self, node: str, *, max_claimed: int = MAX_CLAIMED, max_unclaimed: int = MAX_UNCLAIMED
     ) -> None:
         self._node = node
-        self._max_claimed = max_claimed
         self._max_unclaimed = max_unclaimed
-        self._claimed: dict[bytes, tuple[Seen, ...]] = {}
+        self._claimed = Ledger(max_claimed)
+        self._listeners: dict[Listener, int] = {}  # each with its number in the ledger
+        self._sources: dict[str, int] = {}  # addresses, the same
         self._unclaimed: dict[Seen, None] = {}  # in order of arrival
         self._lock = threading.Lock()
 
@@ -68,35 +71,61 @@ class Journal:
         """A valid challenge with this probe id came on the connection or in the datagram."""
         with self._lock:
             self._unclaimed.pop(seen, None)
-            earlier = self._claimed.get(probe_id, ())
-            if len(earlier) >= MAX_REPEATS or (
-                not earlier and len(self._claimed) >= self._max_claimed
-            ):
-                seen.listener.dropped += 1
-            else:
-                self._claimed[probe_id] = (*earlier, seen)
+            seen.entry = self._claimed.add(
+                probe_id,
+                self._listeners.setdefault(seen.listener, len(self._listeners)),
+                self._sources.setdefault(seen.source_address, len(self._sources)),
+                seen.source_port,
+                most=MAX_REPEATS,
+            )
+        if seen.entry is None:
+            seen.listener.dropped += 1
+
+    def note_answered(self, seen: Seen) -> None:
+        """The answer to what it claimed has left."""
+        seen.listener.answered += 1
+        if seen.entry is not None:
+            self._claimed.mark_answered(seen.entry)
 
     def sightings(self, probe_ids: Collection[str]) -> tuple[Sighting, ...]:
         """The sightings of these ids (hexadecimal), and those that have none."""
         with self._lock:
+            listeners, sources = list(self._listeners), list(self._sources)
             found = [
-                self._sighting(seen, probe_id)
+                self._sighting(
+                    listeners[entry.listener],
+                    sources[entry.source],
+                    entry.source_port,
+                    probe_id=probe_id,
+                    answered=entry.answered,
+                )
                 for probe_id in probe_ids
-                for seen in self._claimed.get(_from_hex(probe_id), ())
+                for entry in self._claimed.find(_from_hex(probe_id))
             ]
-            found += [self._sighting(seen, None) for seen in self._unclaimed]
+            found += [
+                self._sighting(seen.listener, seen.source_address, seen.source_port)
+                for seen in self._unclaimed
+            ]
         return tuple(found)
 
-    def _sighting(self, seen: Seen, probe_id: str | None) -> Sighting:
+    def _sighting(
+        self,
+        listener: Listener,
+        source_address: str,
+        source_port: int,
+        *,
+        probe_id: str | None = None,
+        answered: bool = False,
+    ) -> Sighting:
         return Sighting(
             node=self._node,
-            protocol=seen.listener.protocol,
-            address=seen.listener.address,
-            port=seen.listener.port,
-            source_address=seen.source_address,
-            source_port=seen.source_port,
+            protocol=listener.protocol,
+            address=listener.address,
+            port=listener.port,
+            source_address=source_address,
+            source_port=source_port,
             probe_id=probe_id,
-            answered=seen.answered,
+            answered=answered,
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from preflight.model.observation import Attempt, Failure, Icmp, Operation
 from preflight.model.plan import SLOW_PATIENCE, ProbeOrder, Share
 from preflight.net.classify import Fault
+from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
 from preflight.wire.challenge import SMALL_SIZE, Answer, Challenge, NotOurs, read_answer
 
@@ -29,6 +30,7 @@ class Work:
     key: bytes
     share: Share
     pace: Pace
+    half_open: HalfOpen
     once: bool = False
     """One SYN or datagram a port, and nothing again."""
 
@@ -103,8 +105,12 @@ def skipped(port: int, size: int = SMALL_SIZE) -> PortResult:
 
 def socket_address(address: str, port: int) -> tuple[int, tuple[Any, ...]]:
     """The socket family of a literal address, and the address as `connect` wants it."""
+    # As bytes: text would go through the codec of international names, which is slow to load.
     found = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        address.encode(),
+        port,
+        type=socket.SOCK_STREAM,
+        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
     )
     return found[0][0], found[0][4]
 
@@ -127,10 +133,14 @@ def check_answer(data: bytes, challenge: Challenge, key: bytes) -> Answer | None
     Raises `NotOurs` for anything else, a valid answer to another challenge included.
     """
     answer = read_answer(data, key)
-    if answer is None:
-        return None
+    if answer is not None:
+        check_belonging(answer, len(data), challenge)
+    return answer
+
+
+def check_belonging(answer: Answer, size: int, challenge: Challenge) -> None:
+    """Raises `NotOurs` where an answer of so many bytes is not the one to this challenge."""
     if answer[:3] != challenge[:3]:
         raise NotOurs("an answer to another challenge")
-    if len(data) != challenge.size:
+    if size != challenge.size:
         raise NotOurs("an answer of another length than its challenge")
-    return answer

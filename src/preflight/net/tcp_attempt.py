@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from preflight.model.observation import Attempt, Failure, Operation
+from preflight.model.plan import Close
 from preflight.net.classify import Fault, classify, classify_stream, is_closed
 from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import FIRST_BYTES, check_answer, own_address
@@ -20,10 +21,17 @@ _BROKEN = select.EPOLLERR | select.EPOLLHUP
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP | _BROKEN
 _RECEIVE_BYTES = 65_536
 _NO_LINGER = struct.pack("ii", 1, 0)
+_SENT_IN_VAIN = (Failure.NO_ANSWER, Failure.ICMP)
 
 # struct tcp_info (linux/tcp.h): tcpi_rtt in microseconds, and tcpi_total_retrans.
 _TCP_INFO_BYTES = 104
 _RTT = struct.Struct("=68xI28xI")
+
+# Further on: tcpi_bytes_acked, tcpi_segs_in, tcpi_data_segs_out (since Linux 4.6).
+_LONG_TCP_INFO_BYTES = 160
+_HEARD = struct.Struct("=120xQ12xI12xI")
+_SYN_BYTES = 1
+"""A SYN counts as a byte that was acknowledged."""
 
 
 class Stage(Enum):
@@ -77,13 +85,18 @@ class TcpAttempt:
         self._unsent = b""
         self._received = b""
 
-    def begin(self, family: int, address: tuple[Any, ...]) -> None:
+    def begin(self, family: int, address: tuple[Any, ...], close: Close = "reset") -> None:
         """Send the SYN. It may fail at once: then the stage is ENDED."""
         try:
             self.sock = sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             enable_error_queue(sock)
-            # Closing sends a RST: no TIME_WAIT remains here or at the destination.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            if close == "reset":
+                # Closing sends a RST: no TIME_WAIT remains here or at the destination.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            else:
+                # TIME_WAIT remains here, and keeps nobody from listening on this port who sets
+                # this option as well: the kernel wants it of both.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             code = sock.connect_ex(address)
             self.local_address, self.local_port = own_address(sock)
         except OSError as error:
@@ -110,6 +123,13 @@ class TcpAttempt:
             if broken and self.stage is Stage.ASKING:
                 self._fail(classify_stream(broken))
 
+    @property
+    def in_vain(self) -> bool:
+        """Whether nothing ended what its SYN began: a firewall on the way may keep an entry."""
+        if self.stage is Stage.CONNECTING:
+            return True
+        return not self.connected and self.fault is not None and self.fault.failure in _SENT_IN_VAIN
+
     def count_syns(self) -> int:
         """SYNs sent, the kernel's own retransmissions included."""
         if self.stage is Stage.CONNECTING:
@@ -132,7 +152,22 @@ class TcpAttempt:
             local_port=self.local_port,
             connected=self.connected,
             lost_syns=lost_syns,
+            unheard=self._is_unheard(),
         )
+
+    def _is_unheard(self) -> bool:
+        """Whether the other end repeats its SYN-ACK, and has nothing of what followed the SYN.
+
+        A program that accepts and stays silent has a kernel that acknowledges; a SYN proxy
+        announces no window, so that nothing is sent, or forgets the SYN-ACK at once.
+        """
+        if self.stage is not Stage.ASKING or self.sock is None:
+            return False
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LONG_TCP_INFO_BYTES)
+        if len(info) < _LONG_TCP_INFO_BYTES:
+            return False
+        acknowledged, arrived, sent = _HEARD.unpack(info)
+        return bool(sent) and arrived > 1 and acknowledged <= _SYN_BYTES
 
     def _finish_connect(self, events: int, now: float) -> bool:
         assert self.sock is not None

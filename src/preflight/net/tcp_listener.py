@@ -1,14 +1,16 @@
 """All TCP listeners of an agent, and what they accept: one epoll loop in one thread.
 
 A listener is silent until it is spoken to (load balancers' health checks speak first), answers
-challenges of its own run, and leaves the closing to the source. Whatever else comes is counted,
-remembered and closed. A thread of its own, because thousands of listeners in the event loop
-would delay the heartbeats, and cost three times as much.
+challenges of its own run, and leaves the closing to the source: whoever closes first keeps
+TIME_WAIT, which here would keep these ports from programs that are started next. Whatever else
+comes is counted and remembered; it is closed, or where its first bytes are not ours, handed over
+with these unread. A thread of its own, because thousands of listeners in the event loop would
+delay the heartbeats, and cost three times as much.
 
 An ordinary connection's life, and what ends it early:
 
     accept -> first byte ours? -> whole challenge, valid? -> answer sent -> source closes
-       |            no: close            no: close                             |
+       |            no: hand over        no: close                             |
        +-- nothing for IDLE_SECONDS, or pushed out by newer ones: close --------+
 """
 
@@ -18,9 +20,12 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
+from preflight.model.plan import Close
 from preflight.net.answering import Identity
+from preflight.net.binding import FIN_ON_CLOSE
 from preflight.net.journal import Journal, Listener, Seen
 from preflight.wire.challenge import MAGIC, MAX_SIZE, NotOurs, looks_like_ours
 
@@ -32,11 +37,21 @@ MAX_CHALLENGES = 16
 """Challenges on one connection: bounds the bytes that we read from it."""
 ACCEPTS_AT_ONCE = 64
 """Connections taken from one listener before the others get their turn."""
+SHORT_ROUND = 64
+"""Events of a round that is over in a few milliseconds. In such a one each listener gives one
+connection: to ask in vain for a second is a tenth of what a connection costs."""
 EVICTED_AT_ONCE = 16
+MAX_BUFFERED = 16 * 1024 * 1024
+"""Bytes of unfinished challenges, of all connections together: 2,000 full-size ones."""
+MAX_ROUND = 2.0
+"""Seconds for everything that was ready at once. A source waits twice as long for an answer."""
 STARVED_PAUSE = 0.02
 """Seconds of pause when the descriptors ran out and none of them is ours to give."""
 
-_LINGER_NONE = b"\x01\0\0\0\0\0\0\0"  # struct linger {1, 0}: close with RST, no TIME_WAIT
+# Plain numbers: joining two of Python's flags takes longer than the system call that wants them.
+# MSG_DONTWAIT saves the system call that would make each accepted socket non-blocking.
+_NO_WAIT = int(socket.MSG_DONTWAIT)
+_PEEK = int(socket.MSG_PEEK) | _NO_WAIT
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -50,7 +65,8 @@ class _Connection:
         self.seen = seen
         self.since = since
         """When it was accepted, or sent its last valid challenge (monotonic seconds)."""
-        self.buffer = bytearray()
+        self.buffer = b""
+        """The beginning of a challenge."""
         self.outgoing = b""
         self.writing = False
         """epoll waits for room to write, and not for bytes to read."""
@@ -62,10 +78,26 @@ class _Connection:
 class TcpListeners:
     """Holds sockets that already listen. Call `add` and `stop` from one thread."""
 
-    def __init__(self, identity: Identity, journal: Journal, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        *,
+        max_connections: int,
+        hand_over: Callable[[socket.socket], bool],
+        close: Close = "reset",
+    ) -> None:
+        """`hand_over` is called in the listeners' thread with a stranger's connection, of which
+        nothing was read. False: it is not wanted, and is closed. `close`: how a connection ends
+        that did not end by its source.
+        """
         self._identity = identity
         self._journal = journal
         self._max_connections = max_connections
+        self._hand_over = hand_over
+        self._resets = close == "reset"
+        self._buffered = 0
+        self._longest_round = 0.0
         self._listeners: dict[int, tuple[socket.socket, Listener]] = {}
         self._connections: dict[int, _Connection] = {}  # by descriptor, the longest idle first
         self._epoll = select.epoll()
@@ -76,9 +108,12 @@ class TcpListeners:
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the loop runs: only then do the listeners hear anything."""
-        return self._thread.is_alive()
+    def attentive(self) -> bool:
+        """Whether the loop runs, and never left anybody waiting for too long.
+
+        Else silence may be its own: a handshake is completed without it, an answer is not.
+        """
+        return self._thread.is_alive() and self._longest_round <= MAX_ROUND
 
     def add(self, listening: socket.socket, listener: Listener) -> None:
         """Accept on this socket from now on. It is ours to close."""
@@ -106,14 +141,18 @@ class TcpListeners:
 
     def _run(self) -> None:
         while not self._stopping:
-            for descriptor, _ in self._epoll.poll(self._time_left()):
+            ready = self._epoll.poll(self._time_left())
+            began = time.monotonic()
+            most = 1 if len(ready) <= SHORT_ROUND else ACCEPTS_AT_ONCE
+            for descriptor, events in ready:
                 if descriptor in self._listeners:
-                    self._accept(*self._listeners[descriptor])
+                    self._accept(*self._listeners[descriptor], most)
                 elif descriptor in self._connections:
                     # An event of a closed connection whose number was reused in this round
                     # does no harm: reading finds nothing.
-                    self._serve(self._connections[descriptor])
+                    self._serve(self._connections[descriptor], events)
             self._close_idle()
+            self._longest_round = max(self._longest_round, time.monotonic() - began)
 
     def _time_left(self) -> float | None:
         for oldest in self._connections.values():
@@ -128,8 +167,8 @@ class TcpListeners:
                 return
             self._close(oldest)
 
-    def _accept(self, listening: socket.socket, listener: Listener) -> None:
-        for _ in range(ACCEPTS_AT_ONCE):
+    def _accept(self, listening: socket.socket, listener: Listener, most: int) -> None:
+        for _ in range(most):
             try:
                 accepted, (source_address, source_port, *_) = listening.accept()
             except BlockingIOError:
@@ -163,7 +202,10 @@ class TcpListeners:
             oldest.seen.listener.dropped += 1
         self._close(oldest)
 
-    def _serve(self, connection: _Connection) -> None:
+    def _serve(self, connection: _Connection, events: int) -> None:
+        if connection.challenges and events & select.EPOLLERR:
+            self._close(connection)  # answered, and closed with a RST: the usual end
+            return
         try:
             if connection.outgoing:
                 self._write(connection)
@@ -177,23 +219,23 @@ class TcpListeners:
             self._close(connection)
 
     def _read(self, connection: _Connection) -> None:
-        # MSG_DONTWAIT saves the system call that would make each accepted socket non-blocking.
         if not connection.spoke:
             # Bytes of others stay unread. Ours begin with a byte that nobody else begins with,
             # so whatever may be ours is read at once, and a partial magic can't keep epoll busy.
-            first = connection.socket.recv(len(MAGIC), socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            first = connection.socket.recv(len(MAGIC), _PEEK)
             if first and not looks_like_ours(first):
-                raise NotOurs("no magic")
+                self._part_with(connection)
+                return
             connection.spoke = True
-        data = connection.socket.recv(MAX_SIZE, socket.MSG_DONTWAIT)
+        data = connection.socket.recv(MAX_SIZE, _NO_WAIT)
         if not data:
-            self._close(connection, reset=False)
+            self._close(connection, ended=True)
             return
-        connection.buffer += data
-        challenge = self._identity.read(bytes(connection.buffer))
+        data = connection.buffer + data
+        challenge = self._identity.read(data)
+        self._keep(connection, data if challenge is None else b"")
         if challenge is None:
             return
-        connection.buffer.clear()
         connection.challenges += 1
         if connection.challenges > MAX_CHALLENGES:
             raise NotOurs("more challenges than one connection may send")
@@ -205,15 +247,20 @@ class TcpListeners:
         connection.outgoing = self._identity.answer(challenge, connection.seen)
         self._write(connection)
 
+    def _keep(self, connection: _Connection, beginning: bytes) -> None:
+        self._buffered += len(beginning) - len(connection.buffer)
+        connection.buffer = beginning
+        while self._buffered > MAX_BUFFERED:
+            self._evict()
+
     def _write(self, connection: _Connection) -> None:
         try:
-            sent = connection.socket.send(connection.outgoing, socket.MSG_DONTWAIT)
+            sent = connection.socket.send(connection.outgoing, _NO_WAIT)
         except BlockingIOError:
             sent = 0
         connection.outgoing = connection.outgoing[sent:]
         if not connection.outgoing:
-            connection.seen.answered = True
-            connection.seen.listener.answered += 1
+            self._journal.note_answered(connection.seen)
         if connection.writing != bool(connection.outgoing):
             connection.writing = bool(connection.outgoing)
             waiting_for = select.EPOLLOUT if connection.writing else select.EPOLLIN
@@ -225,9 +272,31 @@ class TcpListeners:
         descriptor = connection.socket.fileno()
         self._connections[descriptor] = self._connections.pop(descriptor)
 
-    def _close(self, connection: _Connection, *, reset: bool = True) -> None:
-        """With `reset`, no TIME_WAIT is left; without, the source closed and keeps its own."""
+    def _part_with(self, stranger: _Connection) -> None:
+        """Let somebody else have its socket. What the journal has of it stays there."""
+        del self._connections[stranger.socket.fileno()]
+        self._epoll.unregister(stranger.socket)
+        if not self._resets:
+            stranger.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FIN_ON_CLOSE)
+        if not self._hand_over(stranger.socket):
+            self._end(stranger.socket)
+
+    def _close(self, connection: _Connection, *, ended: bool = False) -> None:
+        """With a reset, which is how accepted sockets are set, no TIME_WAIT is left. Where the
+        source `ended` it, it keeps its own.
+        """
         del self._connections[connection.socket.fileno()]
-        if reset:
-            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
-        connection.socket.close()
+        self._buffered -= len(connection.buffer)
+        if ended:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FIN_ON_CLOSE)
+            connection.socket.close()
+        else:
+            self._end(connection.socket)
+
+    def _end(self, accepted: socket.socket) -> None:
+        """Close it before its source does."""
+        if not self._resets:
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, FIN_ON_CLOSE)
+            with suppress(OSError):  # what stays unread, the kernel answers with a reset
+                accepted.recv(MAX_SIZE, _NO_WAIT)
+        accepted.close()

@@ -47,8 +47,7 @@ class TcpProber:
         self._loop: Polling[_Run] = Polling()
         self._turns: deque[Destination] = deque()
         self._open_tasks: dict[TcpTask, Destination] = {}
-        self._connecting = 0
-        self._left_open = 0
+        self._deadline = 0.0
         self._paused_until = 0.0
         self._waits_for_pace = False
         self._first_tries = 0
@@ -70,7 +69,7 @@ class TcpProber:
             self._probe()
         finally:
             for run in self._loop.owners():
-                run.attempt.close()
+                self._abandon(run.destination, run.attempt)
             self._loop.close()
 
     def stop(self) -> None:
@@ -79,15 +78,16 @@ class TcpProber:
 
     def _probe(self) -> None:
         loop = self._loop
-        deadline = loop.now + self._work.share.deadline
+        self._deadline = loop.now + self._work.share.deadline
         if self._work.once:
-            deadline = max(deadline, loop.now + SLOW_PATIENCE + FRESH_SYN_INTERVAL)
+            least = loop.now + SLOW_PATIENCE + FRESH_SYN_INTERVAL
+            self._deadline = max(self._deadline, least)
         while (self._open_tasks or self._turns) and not loop.stopped:
-            if loop.now >= deadline:
+            if loop.now >= self._deadline:
                 self._cut()
                 return
             wait = self._launch()
-            left = deadline - loop.now
+            left = self._deadline - loop.now
             for run, events in loop.poll(left if wait is None else min(wait, left)):
                 self._on_events(run, events)
             loop.fire_timers()
@@ -101,22 +101,30 @@ class TcpProber:
                 return None if self._open_tasks else 0.0
             if self._loop.now < self._paused_until:
                 return self._paused_until - self._loop.now
-            if not self._has_room():
-                if self._left_open >= self._work.share.max_half_open:
-                    self._skip_untried()
-                    return 0.0
-                return None
+            if not self._work.half_open.take(self._loop.now):
+                return self._wait_for_room()
             wait = self._work.pace.take(self._loop.now)
             if wait:
+                self._work.half_open.give_back()
                 self._waits_for_pace = True
                 return wait
             self._turns.rotate(-1)
             task = destination.next_task()
-            if task is not None:
-                self._first_tries += 1
-                self._open_tasks[task] = destination
-                self._begin(destination, task)
+            assert task is not None  # it has work waiting
+            self._first_tries += 1
+            self._open_tasks[task] = destination
+            self._begin(destination, task)
         return 0.0
+
+    def _wait_for_room(self) -> float | None:
+        """Until the bound on unanswered SYNs lets one more pass. If that is too late, all that
+        was not tried is left out.
+        """
+        wait = self._work.half_open.wait(self._loop.now)
+        if wait is not None and self._loop.now + wait >= self._deadline:
+            self._skip_untried()
+            return 0.0
+        return wait
 
     def _next_destination(self) -> Destination | None:
         """Whose turn it is: the first with work waiting and room in its part of the window."""
@@ -130,25 +138,23 @@ class TcpProber:
                 self._turns.rotate(-1)
         return None
 
-    def _has_room(self) -> bool:
-        """Whether one more SYN stays within the bound on unanswered ones."""
-        return self._connecting + self._left_open < self._work.share.max_half_open
-
-    def _may_retry(self) -> bool:
-        """As `_has_room`, for a further SYN: what was never tried goes first, also at the pace."""
+    def _take_for_retry(self) -> bool:
+        """Whether a further SYN has room: what was never tried goes first, also at the pace."""
         if self._waits_for_pace and self._first_tries < _FIRST_TRIES_A_RETRY:
             return False
         untried = sum(destination.untried for destination in self._turns)
-        bound = self._work.share.max_half_open
-        return self._connecting + self._left_open + untried < bound
+        return self._work.half_open.take(self._loop.now, leaving=untried)
 
     def _begin(self, destination: Destination, task: TcpTask) -> None:
+        """Send a SYN, for which there is room and pace."""
         now = self._loop.now
         challenge = None if task.connect_only else new_challenge(self._work.run_id, task.size)
         attempt = TcpAttempt(destination.asked, challenge, self._work.key, now)
-        attempt.begin(destination.family, destination.socket_address(task.port))
+        address = destination.socket_address(task.port)
+        attempt.begin(destination.family, address, self._work.share.close)
         task.note_begun(attempt, now)
         if attempt.sock is None or attempt.stage is Stage.ENDED:
+            self._work.half_open.give_back()
             if attempt.fault is not None and attempt.fault.failure is Failure.LOCAL_LIMIT:
                 self._paused_until = now + _LIMIT_PAUSE
             attempt.close()
@@ -157,7 +163,6 @@ class TcpProber:
             return
         run = _Run(destination, task, attempt)
         self._loop.watch(attempt.sock.fileno(), run, EVENTS)
-        self._connecting += 1
         destination.window.taken += 1
         attempt.in_window = True
         self._loop.at(now + destination.window.stay(asking=False), self._set_aside, run)
@@ -168,7 +173,7 @@ class TcpProber:
         was_connecting = attempt.stage is Stage.CONNECTING
         attempt.on_events(events, now)
         if was_connecting and attempt.stage is not Stage.CONNECTING:
-            self._connecting -= 1
+            self._settle(run)
             self._note_silent(run.destination, task, silent=False)
             if attempt.connected:
                 self._note_connected(run, now)
@@ -176,10 +181,20 @@ class TcpProber:
             if attempt.answer is not None and not attempt.retransmits:
                 run.destination.window.note_answer(now - attempt.began_at)
             self._close(run.destination, attempt)
-            if attempt.fault is not None and attempt.fault.failure is Failure.NO_ANSWER:
-                self._left_open += 1
             task.ended_at = now
             self._advance(run.destination, task)
+
+    def _settle(self, run: _Run) -> None:
+        """The SYN had its answer, or its end.
+
+        What `plan` says of state tables counts one connection with an answer for each that is
+        wanted. Others come on top, and so are bounded as those without an answer are.
+        """
+        others = (one for one in run.task.attempts if one is not run.attempt)
+        if run.attempt.in_vain or not all(one.in_vain for one in others):
+            self._work.half_open.leave(self._loop.now)
+        else:
+            self._work.half_open.give_back()
 
     def _note_connected(self, run: _Run, now: float) -> None:
         task, attempt = run.task, run.attempt
@@ -245,9 +260,10 @@ class TcpProber:
             destination.call_witness(task, now)
             self._take_turns(destination)
             self._schedule(destination, task, until)
-        elif not self._may_retry():
+        elif not self._take_for_retry():
             self._put_off(destination, task, FRESH_SYN_INTERVAL)
         elif wait := self._work.pace.take(now):
+            self._work.half_open.give_back()
             self._put_off(destination, task, wait)
         else:
             self._first_tries = 0
@@ -278,8 +294,7 @@ class TcpProber:
 
     def _abandon(self, destination: Destination, attempt: TcpAttempt) -> None:
         if attempt.stage is Stage.CONNECTING:
-            self._connecting -= 1
-            self._left_open += 1
+            self._work.half_open.leave(self._loop.now)
         self._close(destination, attempt)
 
     def _close(self, destination: Destination, attempt: TcpAttempt) -> None:

@@ -2,9 +2,14 @@
 
 A port gets four challenges at first. If all are answered it is done. If some are, the way
 loses packets, and 24 in all measure how many. If none is, 12 in all are spread over the
-patience, because a router sends its ICMP errors in a burst of six and then one a second.
+patience, because a router sends its ICMP errors in a burst of six and then one a second, and
+because a firewall of the source's own that denies (EPERM) may do so to some datagrams only.
+Where answers come late, because a host is busy, the missing ones are waited for longer: late
+is not lost.
 """
 
+import errno
+import select
 import socket
 import statistics
 from dataclasses import dataclass
@@ -17,7 +22,7 @@ from preflight.net.errqueue import enable_error_queue, read_error_queue
 from preflight.net.prober import (
     FIRST_BYTES,
     PortResult,
-    check_answer,
+    check_belonging,
     own_address,
     skipped,
 )
@@ -35,13 +40,20 @@ FIRST_DATAGRAMS = 4
 SILENT_DATAGRAMS = 12
 LOSSY_DATAGRAMS = 24
 LOST_AFTER = 1.5
-"""Seconds after which a datagram without an answer is lost."""
+"""Seconds after which a datagram without an answer is lost, unless others took as long."""
 _FIRST_INTERVAL = 0.03
 _FIRST_WAIT = 0.3
+_ROUND_TRIPS = 3
+"""So many times the slowest round trip is waited for where that is longer."""
 _REFUSED_WAIT = 0.5
 _REFUSALS_NEEDED = 2
+_TRIES, _TRIES_WHEN_DENIED = 2, 4
+"""How often one datagram may be given to the kernel. What is denied costs nobody anything."""
 _LONGEST_DATAGRAM = 65_536
 
+DENIED = frozenset({errno.EPERM})
+"""The source's own firewall, for this one datagram: the next one may pass. A route that forbids
+(EACCES) forbids always."""
 _SILENCE = Fault(Failure.NO_ANSWER, Operation.RECEIVE)
 _FOREIGN = Fault(Failure.FOREIGN_ANSWER, Operation.RECEIVE)
 
@@ -61,6 +73,8 @@ class _Datagram:
     rtt: float | None = None
     unsent: bool = False
     """Our own limits held it back: it says nothing about the way."""
+    denied: bool = False
+    """The source's own firewall took it, without an ICMP error so far."""
 
 
 class UdpExchange:
@@ -75,6 +89,9 @@ class UdpExchange:
         self.began_at = 0.0
         self.ended = False
         self.review_at = 0.0
+        self.in_window = False
+        self.slowest = 0.0
+        """The longest round trip so far, in seconds."""
         self._asked = asked
         self._run_id = run_id
         self._key = key
@@ -85,6 +102,7 @@ class UdpExchange:
         self._answer: Answer | None = None
         self._faults: list[Fault] = []
         self._limit: Fault | None = None
+        self._denial: Fault | None = None
         self._foreign: bytes | None = None
         self._refused_at: float | None = None
         self._last_sent_at = 0.0
@@ -114,28 +132,48 @@ class UdpExchange:
         limited = bool(self._faults) and self._faults[0].failure is Failure.LOCAL_LIMIT
         return self.sock is None and limited
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of it, from anybody."""
+        return not self._answered and self._refused_at is None
+
+    @property
+    def is_silent_from(self) -> float:
+        """When it is no longer too early for what was sent first to be answered."""
+        wait = max(_FIRST_WAIT, self.slowest * _ROUND_TRIPS)
+        return self.began_at + (FIRST_DATAGRAMS - 1) * _FIRST_INTERVAL + wait
+
     def send(self, now: float) -> None:
         """Send one fresh challenge."""
         assert self.sock is not None
         challenge = new_challenge(self._run_id)
         data = encode_challenge(challenge, self._key)
+        # The first few tell how much is denied, so they get no second chance.
+        insists = len(self._sent) >= FIRST_DATAGRAMS and all(
+            earlier.denied for earlier in self._sent.values()
+        )
         datagram = self._sent[challenge.probe_id] = _Datagram(challenge, now)
         self._last_sent_at = now
-        for _ in range(2):
+        for _ in range(_TRIES_WHEN_DENIED if insists else _TRIES):
+            datagram.denied = False
             try:
                 self.sock.send(data)
             except OSError as error:
                 # An error of an earlier datagram is told here too, and this one was not sent.
                 if self._note_error(error.errno or 0, now, Operation.SEND):
                     continue
+                datagram.denied = error.errno in DENIED
                 datagram.unsent = self._limit is not None
+                if datagram.denied and insists:
+                    continue
             return
 
-    def on_events(self, now: float) -> None:
-        """Take errors and answers, both of which an event may stand for."""
+    def on_events(self, events: int, now: float) -> None:
+        """Take errors and answers: what epoll told of, and what has come since."""
         assert self.sock is not None
-        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._note_error(code, now, Operation.RECEIVE)
+        if events & select.EPOLLERR:
+            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            self._note_error(code, now, Operation.RECEIVE)
         while True:
             try:
                 data = self.sock.recv(_LONGEST_DATAGRAM)
@@ -161,7 +199,7 @@ class UdpExchange:
         result.local_address = self._local_address or None
         result.answered = self._answered
         sent = [d for d in self._sent.values() if not d.unsent]
-        counted = [d for d in sent if not (cut and _is_pending(d, now))]
+        counted = [d for d in sent if not (cut and self._is_pending(d, now))]
         result.attempts = len(counted)
         if self._answer is not None:
             result.set_answer(self._answer)
@@ -171,6 +209,9 @@ class UdpExchange:
             result.attempts = len(sent)
             result.set_fault(self._faults[0] if self._faults else _FOREIGN)
             result.first_bytes = (self._foreign or b"").hex()
+        elif self._denial is not None and all(d.denied for d in sent):
+            result.attempts = len(sent)
+            result.set_fault(self._denial)
         elif self._limit is not None and not sent:
             result.set_fault(self._limit)
         elif cut and now - self.began_at < self._patience:
@@ -202,7 +243,7 @@ class UdpExchange:
         if self._answered == sent:
             return Step.END, now
         until = self.began_at + self._patience
-        looked_at = self.began_at + (FIRST_DATAGRAMS - 1) * _FIRST_INTERVAL + _FIRST_WAIT
+        looked_at = self.is_silent_from
         if now < looked_at:
             return Step.WAIT, looked_at
         wanted = LOSSY_DATAGRAMS if self._answered else SILENT_DATAGRAMS
@@ -210,8 +251,16 @@ class UdpExchange:
             spread = max(0.5, until - LOST_AFTER - looked_at)
             return _send_at(self._last_sent_at + spread / (wanted - FIRST_DATAGRAMS), now)
         if self._answered:
-            until = max(until, self._last_sent_at + LOST_AFTER)
+            until = max(until, self._last_sent_at + self._lost_after)
         return (Step.END if now >= until else Step.WAIT), until
+
+    @property
+    def _lost_after(self) -> float:
+        return max(LOST_AFTER, self.slowest * _ROUND_TRIPS)
+
+    def _is_pending(self, datagram: _Datagram, now: float) -> bool:
+        """At the deadline a datagram that may still be answered is not lost."""
+        return datagram.rtt is None and now - datagram.sent_at < self._lost_after
 
     def _is_decided(self, now: float) -> bool:
         """Whether refusals, or foreign answers, and nothing else, came for long enough."""
@@ -240,6 +289,8 @@ class UdpExchange:
         if code and operation is Operation.SEND:
             if fault.failure is Failure.LOCAL_LIMIT:
                 self._limit = fault
+            elif code in DENIED:
+                self._denial = fault
             else:
                 self._note_fault(fault, now)
         return False
@@ -260,6 +311,7 @@ class UdpExchange:
         datagram, answer = found
         if datagram.rtt is None:
             datagram.rtt = now - datagram.sent_at
+            self.slowest = max(self.slowest, datagram.rtt)
             self._answered += 1
             self._answer = self._answer or answer
 
@@ -268,7 +320,8 @@ class UdpExchange:
         try:
             answer = read_answer(data, self._key)
             datagram = self._sent.get(answer.probe_id) if answer else None
-            if datagram and (answer := check_answer(data, datagram.challenge, self._key)):
+            if answer and datagram:
+                check_belonging(answer, len(data), datagram.challenge)
                 return datagram, answer
         except NotOurs:
             pass
@@ -281,11 +334,6 @@ class UdpExchange:
             local_address=self._local_address,
             local_port=self._local_port,
         )
-
-
-def _is_pending(datagram: _Datagram, now: float) -> bool:
-    """At the deadline a datagram that may still be answered is not lost."""
-    return datagram.rtt is None and now - datagram.sent_at < LOST_AFTER
 
 
 def _send_at(when: float, now: float) -> tuple[Step, float]:

@@ -1,7 +1,9 @@
 """All UDP listeners of an agent, in the event loop.
 
 Each socket is bound to one literal address, so that an answer leaves from the address that was
-asked, and not connected, so that the kernel gives it no ICMP errors of anybody's.
+asked, and not connected, so that the kernel gives it no ICMP errors of anybody's. A stream waits
+for the first datagram; what else is there then is read from the socket in one go, because the
+event loop alone would take one a turn, and a flood would get ahead of it.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ from asyncio_dgram.aio import DatagramServer
 from preflight.net.answering import Identity
 from preflight.net.binding import kernel_drops
 from preflight.net.journal import Journal, Listener, Seen
-from preflight.wire.challenge import Challenge, NotOurs
+from preflight.wire.challenge import MAX_SIZE, Challenge, NotOurs
 
 log = logging.getLogger("preflight.net")
 
@@ -25,6 +27,8 @@ ANSWERS_PER_SECOND = 5_000.0
 """Bound on the answers of one socket: a recorded challenge can't be used to flood somebody."""
 ANSWER_BURST = 10_000.0
 """500 sources with 20 datagrams each, all at once."""
+BATCH = 64
+"""Datagrams read from one socket before the event loop looks at anything else."""
 CLOSING_SECONDS = 1.0
 
 
@@ -36,7 +40,7 @@ class _Held(NamedTuple):
 
 
 class UdpListeners:
-    """Holds bound sockets and answers on them."""
+    """Holds bound sockets and answers on them. For use in one event loop."""
 
     def __init__(self, identity: Identity, journal: Journal) -> None:
         self._identity = identity
@@ -51,7 +55,7 @@ class UdpListeners:
             bound.close()
             raise
         assert isinstance(stream, DatagramServer)  # it is not connected
-        task = asyncio.create_task(self._answer_all(stream, listener))
+        task = asyncio.create_task(self._answer_all(stream, bound, listener))
         self._held.append(_Held(listener, bound, stream, task))
 
     def held(self) -> Iterator[tuple[Listener, int]]:
@@ -69,30 +73,46 @@ class UdpListeners:
             # Each task ends when its socket is closed.
             await asyncio.wait([one.task for one in held], timeout=CLOSING_SECONDS)
 
-    async def _answer_all(self, stream: DatagramServer, listener: Listener) -> None:
+    async def _answer_all(
+        self, stream: DatagramServer, bound: socket.socket, listener: Listener
+    ) -> None:
         allowance = _Allowance()
         while True:
             try:
                 data, source = await stream.recv()
                 assert isinstance(source, tuple)  # as for every IP socket
-                listener.accepted += 1
-                found = self._read(data, listener, source[0], source[1])
-                if found is None:
-                    continue
-                if not allowance.take():
-                    listener.dropped += 1
-                    continue
-                challenge, seen = found
-                if await _send(stream, self._identity.answer(challenge, seen), source):
-                    seen.answered = True
-                    listener.answered += 1
+                self._take(data, source, bound, listener, allowance)
+                for _ in range(BATCH - 1):
+                    # One byte more than a challenge may have: whatever is longer is none.
+                    data, source = bound.recvfrom(MAX_SIZE + 1)
+                    self._take(data, source, bound, listener, allowance)
+            except BlockingIOError:  # that was all
+                pass
             except TransportClosed:
                 return
-            except OSError as error:  # of an earlier answer; the socket is as good as before
+            except OSError as error:  # the socket is as good as before
                 log.debug("udp %s:%d: %s", listener.address, listener.port, error)
 
+    def _take(
+        self,
+        data: bytes,
+        source: tuple[Any, ...],
+        bound: socket.socket,
+        listener: Listener,
+        allowance: "_Allowance",
+    ) -> None:
+        listener.accepted += 1
+        found = self._read(data, listener, source)
+        if found is None:
+            return
+        challenge, seen = found
+        if allowance.take():
+            self._answer(bound, challenge, seen, source)
+        else:
+            listener.dropped += 1
+
     def _read(
-        self, data: bytes, listener: Listener, source_address: str, source_port: int
+        self, data: bytes, listener: Listener, source: tuple[Any, ...]
     ) -> tuple[Challenge, Seen] | None:
         """None for what is no challenge of ours: it gets nothing."""
         try:
@@ -101,29 +121,23 @@ class UdpListeners:
             return None
         if challenge is None:  # cut short, and a datagram can't be continued
             return None
-        seen = Seen(listener, source_address.partition("%")[0], source_port)
+        address, port, *_ = source
+        seen = Seen(listener, address.partition("%")[0], port)
         self._journal.claim(seen, challenge.probe_id)
         return challenge, seen
 
-
-async def _send(stream: DatagramServer, answer: bytes, source: tuple[Any, ...]) -> bool:
-    """Whether the answer left, as far as the kernel says (the host's own firewall: EPERM).
-
-    asyncio-dgram sends at once and keeps an error for the next call, which would then raise
-    instead of sending: so what is kept is taken before and after.
-    """
-    while _take_error(stream) is not None:
-        pass
-    await stream.send(answer, source)
-    return _take_error(stream) is None
-
-
-def _take_error(stream: DatagramServer) -> OSError | None:
-    try:
-        _ = stream.exception
-    except OSError as error:
-        return error
-    return None
+    def _answer(
+        self, bound: socket.socket, challenge: Challenge, seen: Seen, source: tuple[Any, ...]
+    ) -> None:
+        """It counts as answered if it left, as far as the kernel says."""
+        try:
+            bound.sendto(self._identity.answer(challenge, seen), source)
+        except BlockingIOError:  # no room in the socket: our own limit
+            seen.listener.dropped += 1
+        except OSError as error:  # EPERM is this host's own firewall
+            log.debug("udp %s:%d: %s", seen.listener.address, seen.listener.port, error)
+        else:
+            self._journal.note_answered(seen)
 
 
 class _Allowance:

@@ -16,6 +16,7 @@ from preflight.net.prober import (
     socket_address,
 )
 from preflight.net.udp_exchange import Step, UdpExchange
+from preflight.net.udp_window import UdpWindow
 from preflight.ports import each_port, subtract
 
 _BATCH = 32
@@ -32,6 +33,7 @@ class UdpProber:
         self._report = report
         self._loop: Polling[tuple[int, UdpExchange]] = Polling()
         self._open: dict[UdpExchange, int] = {}
+        self._window = UdpWindow()
         self._waiting = self._each_port()
         self._all_begun = False
         self._paused_until = 0.0
@@ -64,9 +66,8 @@ class UdpProber:
                 return
             wait = self._launch()
             left = deadline - loop.now
-            for (index, exchange), _ in loop.poll(left if wait is None else min(wait, left)):
-                exchange.on_events(loop.now)
-                self._advance((index, exchange))
+            for owner, events in loop.poll(left if wait is None else min(wait, left)):
+                self._on_events(owner, events)
             loop.fire_timers()
 
     def _each_port(self) -> Iterator[tuple[int, int]]:
@@ -91,6 +92,8 @@ class UdpProber:
                 return None if self._open else 0.0
             if self._loop.now < self._paused_until:
                 return self._paused_until - self._loop.now
+            if not self._window.has_room:
+                return None
             wait = self._work.pace.take(self._loop.now)
             if wait:
                 return wait
@@ -108,6 +111,8 @@ class UdpProber:
         patience = patience_of(order, work)
         exchange = UdpExchange(asked, port, work.run_id, work.key, patience, once=work.once)
         exchange.began_at = self._loop.now
+        exchange.in_window = True
+        self._window.enter()
         self._open[exchange] = index
         return exchange
 
@@ -132,6 +137,14 @@ class UdpProber:
             self._loop.watch(exchange.sock.fileno(), owner, select.EPOLLIN)
         self._advance(owner)
 
+    def _on_events(self, owner: tuple[int, UdpExchange], events: int) -> None:
+        exchange = owner[1]
+        slowest = exchange.slowest
+        exchange.on_events(events, self._loop.now)
+        if exchange.slowest > slowest:
+            self._window.note_answer(exchange.slowest, self._loop.now)
+        self._advance(owner)
+
     def _advance(self, owner: tuple[int, UdpExchange]) -> None:
         """Do the exchange's next steps. Also a timer; a stale one does no harm."""
         index, exchange = owner
@@ -142,6 +155,8 @@ class UdpProber:
         while step is Step.SEND:
             exchange.send(now)
             step, until = exchange.next_step(now)
+        if exchange.in_window and now >= exchange.is_silent_from:
+            self._leave_window(exchange)
         if step is Step.WAIT:
             self._schedule(owner, until)
             return
@@ -155,8 +170,14 @@ class UdpProber:
             exchange.review_at = when
             self._loop.at(when, self._advance, owner)
 
+    def _leave_window(self, exchange: UdpExchange) -> None:
+        if exchange.in_window:
+            exchange.in_window = False
+            self._window.leave(silent=exchange.is_silent)
+
     def _end(self, exchange: UdpExchange) -> None:
         exchange.ended = True
+        self._leave_window(exchange)
         del self._open[exchange]
         if exchange.sock is not None:
             self._loop.forget(exchange.sock.fileno())

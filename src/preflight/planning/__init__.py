@@ -2,7 +2,7 @@
 
 from preflight.planning.counting import ControlConnection, PlanCount, count
 from preflight.planning.flows import expand_flows, narrow
-from preflight.planning.plan import make_plan
+from preflight.planning.plan import make_plan, sample_ports
 
 __all__ = [
     "ControlConnection",
@@ -11,4 +11,5 @@ __all__ = [
     "expand_flows",
     "make_plan",
     "narrow",
+    "sample_ports",
 ]

@@ -11,10 +11,14 @@ from preflight.model.plan import (
     Limits,
     Plan,
 )
+from preflight.planning.sharing import (
+    MOST_ATTEMPTS,
+    TRIES_OF_A_LOOK,
+    first_pass_half_open,
+    most_looks,
+)
 from preflight.ports import count_ports
 
-MOST_ATTEMPTS = 12
-"""SYNs from ports of their own that one silent TCP port can get."""
 FEWEST_DATAGRAMS = 4
 """Challenges that an answering UDP port gets."""
 MOST_DATAGRAMS = 24
@@ -69,20 +73,23 @@ def count(plan: Plan) -> PlanCount:
         for node in plan.nodes
         if not node.embedded
     )
-    # Every retry of a silent port is one more unanswered SYN, and those are bounded.
-    most_connections = min(MOST_ATTEMPTS * connections, connections + limits.max_half_open)
+    # What is connected more often than that had no answer to an earlier SYN, and those are
+    # bounded.
+    most_connections = min(MOST_ATTEMPTS * connections, connections + first_pass_half_open(limits))
     # In the second look a few ports of each flow are tried again. A UDP port is asked from one
     # socket, so it is one entry. The control port is dialled once a second while an agent is
     # waited for.
-    most_looks = int(limits.second_look / SECOND_LOOK_INTERVAL)
-    second_look = sum(min(most_looks, count_ports(flow.ports)) for flow in plan.flows)
+    in_time = int(limits.second_look / SECOND_LOOK_INTERVAL)
+    looks = min(
+        most_looks(limits), sum(min(in_time, count_ports(flow.ports)) for flow in plan.flows)
+    )
     dials = len(control) * max(1, int(limits.greet))
     return PlanCount(
         flows=ports["tcp"] + ports["udp"],
         connections=connections,
         datagrams=FEWEST_DATAGRAMS * ports["udp"],
         most_datagrams=MOST_DATAGRAMS * ports["udp"],
-        state_entries=most_connections + ports["udp"] + second_look + dials,
+        state_entries=most_connections + ports["udp"] + TRIES_OF_A_LOOK * looks + dials,
         seconds=most_seconds(limits),
         control=control,
     )

@@ -14,7 +14,7 @@ from msgspec import structs
 from preflight.errors import ConfigError
 from preflight.model.cluster import VIP_ROLE, Cluster, Node, PortSet, Profile, Rule, Vip
 from preflight.model.plan import Family, Flow
-from preflight.ports import Ranges, intersect
+from preflight.ports import Ranges, intersect, overlap
 
 FAMILIES: tuple[Family, ...] = (4, 6)
 
@@ -171,7 +171,7 @@ def _between(
 def _is_about(rule: Rule, vip: Vip) -> bool:
     """A rule to VIPs speaks of those on its ports: the API server's is not the ingress's."""
     return VIP_ROLE in rule.destinations and any(
-        port_set.protocol == "tcp" and intersect(port_set.ranges, ((vip.port, vip.port),))
+        port_set.protocol == "tcp" and overlap(port_set.ranges, ((vip.port, vip.port),))
         for port_set in rule.ports
     )
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
@@ -24,7 +24,8 @@ from preflight.planning.flows import (
     first_addresses,
     nodes_with,
 )
-from preflight.ports import Ranges, count_ports, union
+from preflight.planning.sharing import check_half_open, share_rate
+from preflight.ports import Ranges, count_ports, spread, union
 
 FEWEST_VIP_CONNECTIONS = 6
 MISSED_BACKEND = 0.001
@@ -49,20 +50,23 @@ def make_plan(
     """A whole run. Only nodes, VIPs and rules that take part in these flows are in it.
 
     `limits.deadline` is the least deadline: it is raised to what the probes need at the rate
-    and patience given. To bound a run more tightly, replace it in the plan.
+    and patience given. To bound a run more tightly, replace it in the plan. Raises `ConfigError`
+    where `limits.max_half_open` is too small for so many sources.
     """
+    limits = limits or Limits()
+    check_half_open(limits, len({flow.source for flow in flows}))
     vips = {vip.name: vip for vip in cluster.vips}
     backends = {
         vip.name: tuple(node.name for node in nodes_with(cluster, [vip.backends]))
         for vip in cluster.vips
     }
-    probes = _plan_probes(flows, backends)
+    tried = [structs.replace(flow, ports=sample_ports(flow.ports, limits.sample)) for flow in flows]
+    probes = _plan_probes(tried, backends)
     used_vips = {flow.destination for flow in flows} & vips.keys()
     used_nodes = {flow.source for flow in flows} | {
         name for probe in probes for name in probe.answerers
     }
     used_rules = {flow.rule for flow in flows}
-    limits = limits or Limits()
     everything = expand_flows(cluster, profile)
     return Plan(
         run_id=run_id,
@@ -96,17 +100,25 @@ def make_plan(
             if rule.name in used_rules
         ),
         flows=flows,
-        listens=_plan_listens(flows, cluster, vips, backends),
+        listens=_plan_listens(tried, cluster, vips, backends),
         probes=probes,
         limits=structs.replace(limits, deadline=_fit_deadline(probes, limits)),
-        notes=tuple(_notes(flows, everything, cluster, profile, used_nodes)),
+        notes=(
+            *_notes(flows, everything, cluster, profile, used_nodes),
+            *_sample_note(flows, probes, limits.sample),
+        ),
         narrowed_from=_count_flows(everything) if flows != everything else None,
     )
 
 
-def _plan_probes(
-    flows: tuple[Flow, ...], backends: dict[str, tuple[str, ...]]
-) -> tuple[Probe, ...]:
+def sample_ports(ranges: Ranges, wanted: int | None) -> Ranges:
+    """The ports that are tried of these: so many of each range, its ends among them; None: all."""
+    if wanted is None:
+        return ranges
+    return union(*(spread((one,), wanted) for one in ranges))
+
+
+def _plan_probes(flows: Iterable[Flow], backends: dict[str, tuple[str, ...]]) -> tuple[Probe, ...]:
     """One probe for a (source, destination, address, protocol), over the ports of all its flows."""
     grouped: dict[tuple[str, str, str, Protocol], list[Flow]] = {}
     for flow in flows:
@@ -153,7 +165,7 @@ def _vip_connections(backends: int) -> int:
 
 
 def _plan_listens(
-    flows: tuple[Flow, ...],
+    flows: Iterable[Flow],
     cluster: Cluster,
     vips: dict[str, Vip],
     backends: dict[str, tuple[str, ...]],
@@ -194,9 +206,10 @@ def _fit_deadline(probes: Iterable[Probe], limits: Limits) -> float:
     begun = Counter[str]()
     for probe in probes:
         begun[probe.source] += count_ports(probe.ports) * probe.connections
-    sending = max(begun.values(), default=0) / SLOW_SOURCE
-    if limits.rate:
-        sending = max(sending, begun.total() / limits.rate)
+    rates = share_rate(limits.rate, begun)
+    sending = max(
+        begun[source] / min(rate or SLOW_SOURCE, SLOW_SOURCE) for source, rate in rates.items()
+    )
     return max(limits.deadline, math.ceil((sending + limits.patience + SLACK) * 10) / 10)
 
 
@@ -231,6 +244,17 @@ def _notes(
     idle = [node.name for node in cluster.nodes if node.name not in used_nodes]
     if idle:
         yield f"no flow of this run begins or ends at {', '.join(idle)}"
+
+
+def _sample_note(
+    flows: Iterable[Flow], probes: Iterable[Probe], wanted: int | None
+) -> Iterator[str]:
+    left_out = _count_flows(flows) - sum(count_ports(probe.ports) for probe in probes)
+    if wanted is not None and left_out:
+        yield (
+            f"--sample {wanted}: of each range of more ports, {wanted} are tried; "
+            f"{left_out:,} flows are left out, and will be untested"
+        )
 
 
 def _count_flows(flows: Iterable[Flow]) -> int:

@@ -1,15 +1,17 @@
 """Results of single ports -> outcomes of whole ranges, as they travel to the coordinator."""
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from preflight.model.observation import Outcome
+from preflight.columns import pack_attempts
+from preflight.model.observation import Attempt, Outcome
 from preflight.net.prober import PortResult
 from preflight.ports import from_ports
 
 MOST_UNANSWERED = 9_000
-"""Attempts that one outcome keeps: three for each of the 2,768 NodePorts, and some room."""
+"""Attempts that one outcome keeps: three for each of the 2,768 NodePorts, and some room. They
+are shared out evenly: of a port without any, the destination could say nothing."""
 
 _Key: TypeAlias = tuple[object, ...]
 
@@ -46,7 +48,8 @@ def _make_outcome(probe: int, group: list[PortResult], *, second_look: bool) -> 
     first = group[0]
     times = [result.rtt_ms for result in group if result.rtt_ms is not None]
     waits = [result.waited for result in group if result.waited is not None]
-    unanswered = [attempt for result in group for attempt in result.unanswered]
+    each = max(1, MOST_UNANSWERED // len(group))
+    unanswered = [attempt for result in group for attempt in _spread(result.unanswered, each)]
     return Outcome(
         probe=probe,
         ports=from_ports(result.port for result in group),
@@ -68,6 +71,14 @@ def _make_outcome(probe: int, group: list[PortResult], *, second_look: bool) -> 
         local_address=first.local_address,
         size=first.size,
         first_bytes=first.first_bytes,
-        unanswered=tuple(unanswered[:MOST_UNANSWERED]),
+        unanswered=pack_attempts(unanswered[:MOST_UNANSWERED]),
         second_look=second_look,
     )
+
+
+def _spread(attempts: Sequence[Attempt], most: int) -> Sequence[Attempt]:
+    """At most so many of a port's attempts, from its first to its last."""
+    if len(attempts) <= most:
+        return attempts
+    step = (len(attempts) - 1) / max(1, most - 1)
+    return [attempts[round(index * step)] for index in range(most)]

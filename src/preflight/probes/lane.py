@@ -78,7 +78,8 @@ class Lane:
         turn = (index, port)
         unhurried = self._slow or self._again == turn
         result = await self._look(index, port)
-        heard = result.failure is Failure.ICMP
+        denied = result.failure is Failure.SEND_DENIED and result.icmp is not None
+        heard = denied or result.failure is Failure.ICMP
         if heard and unhurried:
             self._slow = True
         elif heard:

@@ -16,6 +16,7 @@ import msgspec
 from preflight.model.cluster import Protocol
 from preflight.model.observation import Outcome
 from preflight.model.plan import ProbeOrder
+from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
 from preflight.net.prober import PortResult, Prober, Report, Work, skipped
 from preflight.ports import count_ports, each_port
@@ -27,8 +28,18 @@ OnOutcomes: TypeAlias = Callable[[tuple[Outcome, ...]], None]
 OnFinished: TypeAlias = Callable[[int], None]
 
 _PROGRESS_INTERVAL = 0.2
-_OUTCOMES_EVERY = 5
-"""Progress intervals between outcomes of probes that are still running: fewer, larger ones."""
+_OUTCOMES_INTERVAL = 1.0
+_OUTCOMES_SHARE = 1 / 16
+"""Seconds, or this part of the time so far, between outcomes of probes that are still running.
+Every second of a long run would be an outcome of each probe otherwise, of a few ports each."""
+
+
+def outcomes_interval(elapsed: float) -> float:
+    """Seconds until what unfinished probes have found is told, so many seconds into the run.
+
+    What an agent that dies had not told yet is lost: a second, or a sixteenth of the run.
+    """
+    return max(_OUTCOMES_INTERVAL, elapsed * _OUTCOMES_SHARE)
 
 
 class _Collector:
@@ -51,12 +62,17 @@ class _Collector:
         self._arrived.append((index, result))
 
     async def tell_regularly(self) -> None:
-        """Progress a few times a second; outcomes when a probe is through, or every second."""
-        turn = 0
+        """Progress a few times a second; outcomes when a probe is through, or now and then: the
+        longer it runs, the less often.
+        """
+        clock = asyncio.get_running_loop().time
+        began = told = clock()
         while True:
             await asyncio.sleep(_PROGRESS_INTERVAL)
-            turn += 1
-            self.tell(everything=turn % _OUTCOMES_EVERY == 0)
+            everything = clock() - told >= outcomes_interval(told - began)
+            self.tell(everything=everything)
+            if everything:
+                told = clock()
 
     def tell(self, *, everything: bool) -> None:
         """Group and hand over what has arrived."""
@@ -100,6 +116,7 @@ class Runner:
         self._context = context
         self._collector = _Collector(orders, on_outcomes, on_finished)
         self._pace = Pace(context.share.rate)
+        self._half_open = HalfOpen(context.share.max_half_open)
 
     async def run(self) -> None:
         """The first pass of all protocols side by side, then the second look."""
@@ -177,6 +194,7 @@ class Runner:
             key=self._context.key,
             share=self._context.share,
             pace=self._pace,
+            half_open=self._half_open,
             once=once,
         )
         await _run_in_thread(kind(work, report))

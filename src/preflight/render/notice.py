@@ -5,16 +5,16 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from preflight.diagnosis.naming import listed
-from preflight.model.plan import Plan
-from preflight.planning import PlanCount, count
-from preflight.ports import format_ports
+from preflight.model.plan import Close, Plan
+from preflight.planning import PlanCount, count, sample_ports
+from preflight.ports import count_ports, format_ports
 from preflight.render.plan_groups import FlowGroup, group_flows
 from preflight.render.plan_text import place
 from preflight.wire.challenge import MAGIC
 
 _WIDTH = 78
 _LOOKS_LIKE_A_SCAN = 20
-"""Consecutive ports; detectors of scans count about as many of one source."""
+"""Ports of one range; detectors of scans count about as many of one source."""
 _BLANK = "_" * 30
 
 
@@ -25,7 +25,7 @@ def render_notice(plan: Plan) -> str:
         _opening(plan, counted),
         ["WHO TO CALL", f"  Name and telephone: {_BLANK}", f"  When:               {_BLANK}"],
         ["WHAT WILL BE SEEN", *_manner(plan, counted)],
-        ["HOW TO RECOGNISE IT", *_marks()],
+        ["HOW TO RECOGNISE IT", *_marks(plan.limits.close)],
         ["WHAT REMAINS", *_remains(counted)],
         ["CONNECTIONS OF THE TEST ITSELF", *_control(plan, counted)],
         ["CONNECTIONS THAT ARE TRIED"],
@@ -55,13 +55,13 @@ def _looks_like(plan: Plan) -> Iterator[str]:
         f"{format_ports((one,))}/{flow.protocol}"
         for flow in plan.flows
         for one in flow.ports
-        if one[1] - one[0] >= _LOOKS_LIKE_A_SCAN
+        if count_ports(sample_ports((one,), plan.limits.sample)) >= _LOOKS_LIKE_A_SCAN
     )
     if wide:
         yield ""
         yield _wrapped(
             f"To an intrusion detection system it will look like a port scan of {listed([*wide])}: "
-            "every port of a range is tried, from the sources that are listed with it."
+            "many ports are tried within seconds, from the sources that are listed with them."
         )
 
 
@@ -76,11 +76,17 @@ def _manner(plan: Plan, counted: PlanCount) -> Iterator[str]:
         if rate is None
         else f"at most {rate:,.0f} new connections a second over all machines together"
     )
-    yield _item(f"at most {plan.limits.max_half_open:,} SYNs without an answer")
+    yield _item(
+        f"at most {plan.limits.max_half_open:,} TCP connections without an answer to their SYN"
+    )
+    if plan.limits.sample is not None:
+        yield _item(
+            f"a sample: of each range with more ports, only {plan.limits.sample:,} ports are tried"
+        )
     yield _item(f"{math.ceil(counted.seconds):,} seconds at most, from first to last packet")
 
 
-def _marks() -> Iterator[str]:
+def _marks(close: Close) -> Iterator[str]:
     yield _item(
         f"every payload begins with the four bytes {MAGIC.hex(' ')} (hexadecimal), both ways, in "
         "TCP and in UDP"
@@ -88,6 +94,8 @@ def _marks() -> Iterator[str]:
     yield _item("every payload ends with an HMAC-SHA256 over all of it, 32 bytes")
     yield _item(
         "connections are ended by the source with a reset (RST), so that none lingers in TIME_WAIT"
+        if close == "reset"
+        else "connections are ended in order, with FIN, by the source first"
     )
     yield _item(
         "payloads are 256 bytes, once for each pair of machines 8,192 bytes; nothing is sent to a "
@@ -124,8 +132,12 @@ def _block(plan: Plan, group: FlowGroup) -> Iterator[str]:
         for flow in plan.flows
         if (flow.rule, flow.protocol, flow.ports) == (group.rule.name, group.protocol, group.ports)
     }
-    ports = f"{format_ports(group.ports)}/{group.protocol}"
-    yield f"--- {group.rule.name}: {ports}"
+    tried = sample_ports(group.ports, plan.limits.sample)
+    ports = f"{', '.join(format_ports(tried).split(','))}/{group.protocol}"
+    heading = f"--- {group.rule.name}: {format_ports(group.ports)}/{group.protocol}"
+    if tried != group.ports:
+        heading += f" ({count_ports(tried):,} of {count_ports(group.ports):,} ports)"
+    yield heading
     yield _wrapped(f"{group.rule.why}.")
     for box in group.boxes:
         ours = [
@@ -140,7 +152,7 @@ def _block(plan: Plan, group: FlowGroup) -> Iterator[str]:
         yield from _addresses(plan, ((flow.source, flow.source_address) for flow in ours))
         yield "DESTINATION:"
         yield from _addresses(plan, ((flow.destination, flow.destination_address) for flow in ours))
-        yield f"  {ports}"
+        yield textwrap.fill(ports, width=_WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _addresses(plan: Plan, ends: Iterable[tuple[str, str]]) -> Iterator[str]:

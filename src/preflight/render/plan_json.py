@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from preflight.model.cluster import Expected, Protocol
 from preflight.model.plan import Family, Limits, Plan, PlannedNode, PlannedRule, PlannedVip
-from preflight.planning import PlanCount, count
+from preflight.planning import PlanCount, count, sample_ports
 from preflight.ports import format_ports
 
 
@@ -21,6 +21,8 @@ class PlannedFlow(Struct, frozen=True, kw_only=True):
     source_address: str
     destination_address: str
     ports: str
+    tried: str
+    """Those of the ports that are probed for this rule: all, or a sample of each range."""
     rule: str
     required: bool
     expected: Expected
@@ -58,6 +60,7 @@ def render_plan_json(plan: Plan) -> str:
                 source_address=flow.source_address,
                 destination_address=flow.destination_address,
                 ports=format_ports(flow.ports),
+                tried=format_ports(sample_ports(flow.ports, plan.limits.sample)),
                 rule=flow.rule,
                 required=flow.required,
                 expected=flow.expected,

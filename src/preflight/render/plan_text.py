@@ -5,8 +5,8 @@ import textwrap
 from collections.abc import Iterator
 
 from preflight.model.plan import Limits, Plan
-from preflight.planning import PlanCount, count
-from preflight.ports import format_ports
+from preflight.planning import PlanCount, count, sample_ports
+from preflight.ports import count_ports, format_ports
 from preflight.render.plan_groups import FlowGroup, box_lines, group_flows, name_nodes
 
 _WIDTH = 100
@@ -38,6 +38,13 @@ def cost_lines(counted: PlanCount, limits: Limits) -> Iterator[str]:
         yield "rate: no limit"
     else:
         yield f"rate: at most {limits.rate:,.0f} new connections a second in the whole run"
+    yield (f"without an answer: at most {limits.max_half_open:,} TCP connections in the whole run")
+    if limits.sample is not None:
+        yield f"sample: {limits.sample:,} ports of each range with more; the others are untested"
+    if limits.close == "reset":
+        yield "closing: the source resets each TCP connection; no side keeps it in TIME_WAIT"
+    else:
+        yield "closing: the source ends each TCP connection in order (FIN), and keeps TIME_WAIT"
     yield f"duration: {math.ceil(counted.seconds):,} s at most, all phases together"
     yield (
         f"firewall state: at most {counted.state_entries:,} entries in a table that sees all of it"
@@ -66,9 +73,14 @@ def _group_lines(plan: Plan, group: FlowGroup) -> Iterator[str]:
         marks.append("not required")
     if group.expected != "open":
         marks.append(f"must be {group.expected}")
+    tried = sample_ports(group.ports, plan.limits.sample)
+    if tried != group.ports:
+        marks.append(f"{count_ports(tried):,} of {count_ports(group.ports):,} ports tried")
     heading = f"{group.rule.name}  {format_ports(group.ports)}/{group.protocol}"
     yield f"  {heading}  ({', '.join(marks)})"
     yield _wrapped(group.rule.why, 6)
+    if tried != group.ports:
+        yield _wrapped(f"tried: {', '.join(format_ports(tried).split(','))}", 6)
     for line in box_lines(plan, group):
         yield _wrapped(line, 4)
 

@@ -4,7 +4,7 @@ import re
 from typing import Literal, NamedTuple, TypeAlias
 
 from preflight.diagnosis.naming import listed
-from preflight.diagnosis.notes import INTERRUPTED
+from preflight.diagnosis.notes import INTERRUPTED, LEFT_OUT
 from preflight.model.observation import Reason
 from preflight.model.report import AgentRecord, Cause, FlowRecord, Report, Verdict, Where
 from preflight.render.marks import Mark, count_flows, mark_of
@@ -62,6 +62,7 @@ def find_problems(report: Report) -> list[Problem]:
     without_agent: dict[str, list[FlowRecord]] = {name: [] for name in names.ordered(absent)}
     symptoms: dict[Symptom, list[FlowRecord]] = {}
     cut_short: list[FlowRecord] = []
+    left_out: list[FlowRecord] = []
     for record in report.flows:
         mark = mark_of(record)
         if mark is Mark.PASSED:
@@ -71,10 +72,13 @@ def find_problems(report: Report) -> list[Problem]:
             without_agent[culprit].append(record)
         elif record.cause is Cause.SKIPPED and record.detail.startswith(INTERRUPTED):
             cut_short.append(record)
+        elif record.cause is Cause.SKIPPED and record.detail.startswith(LEFT_OUT):
+            left_out.append(record)
         else:
             symptom = _symptom(record, mark, to_vip=record.destination in names.vips)
             symptoms.setdefault(symptom, []).append(record)
-    found = _interruption(cut_short)
+    found = _untried(cut_short, "the run was interrupted")
+    found += _untried(left_out, LEFT_OUT)
     found += _agent_problems(report, names, without_agent)
     describe = _Describer(report, names)
     for symptom in sorted(symptoms, key=lambda one: _SECTIONS.index(one.section)):
@@ -111,12 +115,12 @@ def _symptom(record: FlowRecord, mark: Mark, *, to_vip: bool) -> Symptom:
     )
 
 
-def _interruption(records: list[FlowRecord]) -> list[Problem]:
-    """One problem for everything that the run's interruption left untested."""
+def _untried(records: list[FlowRecord], why: str) -> list[Problem]:
+    """One problem for everything that one word of whoever ran it left untested."""
     if not records:
         return []
     flows = count_flows(records)
-    headline = f"{count(flows, 'flow')} not tested: the run was interrupted"
+    headline = f"{count(flows, 'flow')} not tested: {why}"
     return [Problem("untested", Mark.UNTESTED, headline, (), flows, tuple(records))]
 
 

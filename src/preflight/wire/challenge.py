@@ -14,6 +14,7 @@ The answer says what the listener saw (the source's address and port), where it 
 to another agent, or to another port of the same one, can't pass for the real thing.
 """
 
+import functools
 import hmac
 import ipaddress
 import os
@@ -35,6 +36,8 @@ _HEADER = struct.Struct("!4sBBH")
 _CHALLENGE = struct.Struct("!16s16s16s")
 _ANSWER = struct.Struct("!16s16s16s16s16sH16sHB")
 _SMALLEST = _HEADER.size + _CHALLENGE.size + MAC_BYTES
+_ADDRESSES = 1_024
+"""Remembered: packing one takes longer than the rest of an answer, and a run has few."""
 MAX_NODE_NAME = SMALL_SIZE - _HEADER.size - _ANSWER.size - MAC_BYTES
 """Bytes that a node's name may have in UTF-8."""
 
@@ -175,6 +178,7 @@ def _open(kind: int, data: bytes, key: bytes) -> tuple[int, bytes] | None:
     return size, signed[_HEADER.size :]
 
 
+@functools.lru_cache(maxsize=_ADDRESSES)
 def _pack_address(text: str) -> bytes:
     """Sixteen bytes; IPv4 as an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
     address = ipaddress.ip_address(text.partition("%")[0])
@@ -183,6 +187,7 @@ def _pack_address(text: str) -> bytes:
     return address.packed
 
 
+@functools.lru_cache(maxsize=_ADDRESSES)
 def _unpack_address(packed: bytes) -> str:
     address = ipaddress.IPv6Address(packed)
     return str(address.ipv4_mapped or address)

@@ -25,13 +25,17 @@ from preflight.model.observation import (
     ListenerState,
     Outcome,
     Reason,
-    Sighting,
+    Sightings,
 )
-from preflight.model.plan import Listen, ProbeOrder, Share
+from preflight.model.plan import Close, Listen, ProbeOrder, Share
 
 WIRE_VERSION = 1
 MAX_MESSAGE = 32 * 1024 * 1024
-"""Bytes: the plan of a 500-node cluster is below 4 MiB, the largest result below 16 MiB."""
+"""Bytes: the plan of a 500-node cluster is below 4 MiB; results and questions are cut to fit."""
+OUTCOMES_AT_ONCE = 64
+"""In one `Results`: each may list thousands of attempts, of about 40 bytes."""
+IDS_AT_ONCE = 400_000
+"""In one `Ask`: 34 bytes each, and about 40 in the answer."""
 PREFIX = struct.Struct("!I")
 
 
@@ -74,6 +78,8 @@ class Hold(Struct, frozen=True, kw_only=True, tag=True):
     """Bind these ports, and answer challenges of this run on them."""
 
     listens: tuple[Listen, ...]
+    close: Close = "reset"
+    """How connections end that the listener itself closes."""
 
 
 class Held(Struct, frozen=True, kw_only=True, tag=True):
@@ -114,7 +120,7 @@ class Ask(Struct, frozen=True, kw_only=True, tag=True):
 class Seen(Struct, frozen=True, kw_only=True, tag=True):
     """The sightings of these, those without a valid challenge, and the agent's confirmation."""
 
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[Sightings, ...]
     confirmation: Confirmation
 
 

@@ -17,7 +17,7 @@ from preflight.model.observation import (
     Observations,
     Outcome,
     Phase,
-    Sighting,
+    Sightings,
 )
 from preflight.model.plan import Plan
 from preflight.model.report import Report
@@ -51,7 +51,7 @@ class SightingsLine(Struct, frozen=True, kw_only=True, tag="sightings", tag_fiel
     """What a destination saw."""
 
     node: str
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[Sightings, ...]
 
 
 class PhaseLine(Struct, frozen=True, kw_only=True, tag="phase", tag_field="line"):
@@ -81,6 +81,16 @@ class RunFile(Struct, frozen=True, kw_only=True):
     observations: Observations
     report: Report | None
     """The report that the run itself printed; None where it was killed before."""
+
+
+LONGEST_OPENING = 64
+"""Bytes of a file that tell whether it is a run file."""
+_OPENING = b'{"line":"run","schema":"preflight.run/'
+
+
+def is_run_file(start: bytes) -> bool:
+    """Whether a file that begins so is a run file, or one that was cut off at once."""
+    return start[: len(_OPENING)] == _OPENING[: len(start)]
 
 
 def encode_line(line: Line) -> bytes:

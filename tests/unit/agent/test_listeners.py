@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from preflight.agent.listeners import Listeners
+from preflight.columns import each_sighting
 from preflight.model.observation import ListenerState
 from preflight.model.plan import Listen
-from preflight.net import binding
+from preflight.net import binding, tcp_listener
+from preflight.net.backlog import backlog_overflows
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.ports import Ranges
 from preflight.wire.challenge import new_challenge
@@ -191,12 +193,12 @@ async def test_tells_sightings_and_counts(listeners: Listeners) -> None:
     proven = new_challenge(RUN)
     assert ask_tcp(ADDRESS, 6_443, proven) is not None
     challenge, block = small_challenge()
-    asked = await asyncio.to_thread(ask_udp, ADDRESS, 8_472, block)
-    assert asked is not None
+    assert await asyncio.to_thread(ask_udp, ADDRESS, 8_472, block) is not None
     with closing(connect(ADDRESS, 6_444)) as silent:
         own = silent.getsockname()
         await eventually(lambda: len(listeners.seen(())) == 1)
-    found = listeners.seen([proven.probe_id.hex(), challenge.probe_id.hex(), "00" * 16, "nonsense"])
+    asked = [proven.probe_id.hex(), challenge.probe_id.hex(), "00" * 16, "nonsense"]
+    found = list(each_sighting(listeners.seen(asked)))
     assert [(one.node, one.protocol, one.port, one.probe_id, one.answered) for one in found] == [
         ("m1", "tcp", 6_443, proven.probe_id.hex(), True),
         ("m1", "udp", 8_472, challenge.probe_id.hex(), True),
@@ -228,9 +230,9 @@ async def test_a_full_backlog_counts_as_dropped(
     """The kernel drops a SYN that we never hear of: silence proves nothing then."""
     monkeypatch.setattr(binding, "BACKLOG", 1)
     await listeners.hold([tcp(((6_443, 6_444),))])
-    before = binding.backlog_overflows()
+    before = backlog_overflows()
     with ExitStack() as sources, listeners._journal._lock:  # the accepting thread waits for it
-        while binding.backlog_overflows() == before:
+        while backlog_overflows() == before:
             source = sources.enter_context(closing(socket.socket()))
             source.settimeout(0)
             source.connect_ex((ADDRESS, 6_444))
@@ -238,6 +240,18 @@ async def test_a_full_backlog_counts_as_dropped(
     by_ports = {count.ports: count.dropped for count in listeners.confirm().counts}
     assert by_ports[(6_443, 6_443),] == 0
     assert by_ports[(6_444, 6_444),] > 0
+
+
+async def test_a_loop_that_stood_still_vouches_for_no_silence(
+    listeners: Listeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_listener, "MAX_ROUND", 0.2)
+    await listeners.hold([tcp(((6_443, 6_443),)), udp(((8_472, 8_472),))])
+    assert len(listeners.confirm().held) == 2
+    with listeners._journal._lock, closing(connect(ADDRESS, 6_443)):
+        await asyncio.sleep(0.3)  # the accepting thread waits for the lock, amid a round
+    await eventually(lambda: [one.protocol for one in listeners.confirm().held] == ["udp"])
+    assert ask_tcp(ADDRESS, 6_443) is not None
 
 
 async def test_release_leaves_nothing(listeners: Listeners) -> None:

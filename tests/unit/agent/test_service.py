@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import TypeVar
 
@@ -316,7 +316,7 @@ async def test_an_agent_that_stood_still_confirms_nothing(
 async def test_too_few_descriptors_is_a_refusal(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hold_nothing(_: Listeners, __: Sequence[Listen]) -> tuple[ListenerState, ...]:
+    async def hold_nothing(*_: object) -> tuple[ListenerState, ...]:
         raise LimitError("holding 9 ports needs 300 open files")
 
     monkeypatch.setattr(Listeners, "hold", hold_nothing)

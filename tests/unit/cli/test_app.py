@@ -28,6 +28,19 @@ def test_every_command_has_help(command: str) -> None:
         assert f"Example: preflight {command}" in " ".join(done.stdout.split())
 
 
+def test_help_waits_for_nothing_that_a_command_needs() -> None:
+    program = (
+        "import sys; import preflight.cli.app\n"
+        "heavy = {'asyncio', 'rich.console', 'cryptography', 'psutil', 'preflight.config',\n"
+        "         'preflight.lab', 'preflight.check', 'preflight.agent'}\n"
+        "print(*sorted(heavy & sys.modules.keys()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("words", [["chekc"], ["--verison"], ["diagnose"]])
 def test_wrong_words_are_usage_errors(words: list[str]) -> None:
     assert "--help)" in sentence(run(*words))
@@ -74,6 +87,25 @@ def test_an_error_of_the_system_names_its_file(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err == "preflight: /etc/shadow: Permission denied\n"
+
+
+def test_a_fault_of_our_own_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(app_module, "app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 70
+    assert "a fault of preflight, and no verdict" in capsys.readouterr().err
+
+
+def test_a_closed_stderr_changes_nothing() -> None:
+    done = shell('"$@" 2>&-', "profiles")
+    assert done.returncode == 0
+    assert "apinizer" in done.stdout
 
 
 def test_ctrl_c_before_anything_began() -> None:

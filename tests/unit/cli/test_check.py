@@ -45,6 +45,13 @@ def test_a_whole_run(cluster: Path) -> None:
     assert "preflight: probing" in done.stderr
 
 
+def test_an_orderly_close_proves_as_much(cluster: Path) -> None:
+    options = ("--close", "fin", "--sample", "1", "--max-half-open", "2", "--format", "json")
+    done = run("check", "--cluster", cluster, *options)
+    assert done.returncode == 0, done.stderr
+    assert {flow["verdict"] for flow in json.loads(done.stdout)["flows"]} == {"open"}
+
+
 def test_the_table_for_people_has_no_escape_codes_in_a_pipe(cluster: Path) -> None:
     done = run("check", "--cluster", cluster)
     assert done.returncode == 0
@@ -87,6 +94,7 @@ def test_quiet_says_nothing_beside_the_report_where_all_is_well(cluster: Path) -
         (["--from", "nobody"], "nobody"),
         (["--only", "destination:source"], ""),
         (["--port", "9"], ""),
+        (["--max-half-open", "1"], "it must be at least 2"),
         (["--output", "/nowhere/at/all/run.jsonl"], "No such file or directory"),
         (["--output", "/"], "Is a directory"),
         (["--key-file", "/nowhere.key"], "there is no key file /nowhere.key"),
@@ -105,6 +113,11 @@ def test_wrong_options_are_one_sentence(cluster: Path, options: list[str], words
         (["--deadline", "soon"], "'--deadline': it should be a valid number"),
         (["--deadline", "nan"], "--deadline"),
         (["--frmat"], "no such option: --frmat"),
+        (["--close", "politely"], "'politely' is not one of"),
+        (["--sample", "0"], "'--sample': it should be greater than or equal to 1"),
+        (["--sample", "many"], "--sample"),
+        (["--max-half-open", "0"], "--max-half-open"),
+        (["--max-half-open", "1.5"], "--max-half-open"),
     ],
 )
 def test_unknown_options_and_values_are_one_sentence(

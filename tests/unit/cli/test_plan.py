@@ -108,6 +108,49 @@ def test_commas_separate_what_a_run_is_narrowed_to(file: Path) -> None:
     assert "ops → w1" in pairs
 
 
+def test_a_gentler_plan_says_what_it_leaves_out(file: Path) -> None:
+    options = ("--sample", "3", "--max-half-open", "500", "--close", "fin")
+    text = run("--cluster", file, *options).stdout
+    flows = section(text, "Flows")
+    assert "nodeports  30000-32767/tcp  (IPv4, 3 of 2,768 ports tried)" in flows
+    assert "tried: 30000, 31384, 32767" in flows
+    assert "etcd  2379-2380/tcp  (IPv4)" in flows
+    cost = section(text, "Cost")
+    assert "at most 500 TCP connections in the whole run" in cost
+    assert "sample: 3 ports of each range with more" in cost
+    assert "in order (FIN), and keeps TIME_WAIT" in cost
+    assert "--sample 3: of each range" in section(text, "Notes")
+
+
+def test_a_sample_in_the_plan_for_programs(file: Path) -> None:
+    whole = json.loads(run("--cluster", file, "--format", "json").stdout)
+    assert all(flow["tried"] == flow["ports"] for flow in whole["flows"])
+    options = ("--sample", "3", "--max-half-open", "500", "--close", "fin", "--format", "json")
+    document = json.loads(run("--cluster", file, *options).stdout)
+    nodeports = [flow for flow in document["flows"] if flow["rule"] == "nodeports"]
+    assert {(flow["ports"], flow["tried"]) for flow in nodeports} == {
+        ("30000-32767", "30000,31384,32767")
+    }
+    limits = document["limits"]
+    assert (limits["sample"], limits["max_half_open"], limits["close"]) == (3, 500, "fin")
+    # Three of the range's ports have a rule of their own, from ops to both workers.
+    assert document["count"]["flows"] == whole["count"]["flows"] - 2 * (2_765 - 3)
+    assert document["count"]["state_entries"] < whole["count"]["state_entries"]
+
+
+def test_the_notice_of_a_gentler_run(file: Path) -> None:
+    options = ("--sample", "30", "--max-half-open", "500", "--close", "fin")
+    text = run("--cluster", file, "--notice", *options).stdout
+    assert "at most 500 TCP connections without an answer" in text
+    assert "only 30 ports are tried" in text
+    assert "connections are ended in order, with FIN, by the source first" in text
+    assert "RST" not in text
+    ports = section(text, "--- nodeports: 30000-32767/tcp (30 of 2,768 ports)")
+    assert "  30000, 30095, 30191," in ports
+    assert "32767/tcp" in ports.splitlines()[-1]
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
 def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
     text = run("--cluster", file, "--notice").stdout
     assert "f1 9e 50 46" in text
@@ -117,9 +160,10 @@ def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
     assert "from: 10.0.9.5 (ops, which runs the test)" in text
     assert "to: 10.0.1.11:10888/tcp (m1)" in text
     said = " ".join(text.split())
-    assert "will look like a port scan of 30000-32767/tcp: every port" in said
+    assert "will look like a port scan of 30000-32767/tcp: many ports" in said
     few = " ".join(run("--cluster", file, "--notice", "--port", "1-29999").stdout.split())
     assert "port scan" not in few
+    assert "port scan" not in run("--cluster", file, "--notice", "--sample", "5").stdout
     assert "from: the machine that runs the test, ____" in few
     database = section(text, "--- mongodb: 25080/tcp")
     assert database.splitlines()[2:] == [
@@ -144,6 +188,8 @@ def test_every_address_of_the_plan_is_in_the_notice(file: Path) -> None:
 def test_what_is_wrong_stops_it(file: Path) -> None:
     with pytest.raises(ConfigError, match="leave out --format json"):
         run("--cluster", file, "--notice", "--format", "json")
+    with pytest.raises(ConfigError, match="--max-half-open: 1 is too few for the "):
+        run("--cluster", file, "--max-half-open", "1")
     with pytest.raises(ConfigError, match="--only"):
         run("--cluster", file, "--only", "wroker:mongodb")
     file.write_text(CLUSTER.replace("address =", "adress =", 1))

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from preflight.cli import profiles_command
+from preflight.cli import profile_tables
 from preflight.cli.app import app
 from preflight.config import load_profile
 from preflight.errors import ConfigError
@@ -48,9 +48,9 @@ def test_a_pipe_gets_whole_rows_unless_columns_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    assert profiles_command._console().width == 160
+    assert profile_tables.stdout_console().width == 160
     monkeypatch.setenv("COLUMNS", "72")
-    assert profiles_command._console().width == 72
+    assert profile_tables.stdout_console().width == 72
 
 
 def test_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +62,6 @@ def test_an_unknown_one(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "91")
-    console = profiles_command._console()
+    console = profile_tables.stdout_console()
     assert isinstance(console, Console)
     assert console.width == 91

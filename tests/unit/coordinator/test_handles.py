@@ -109,7 +109,7 @@ async def test_a_whole_conversation(call: Call) -> None:
     found: list[Outcome] = []
     finished: list[int] = []
     assert handle.ready
-    await handle.hold((), 1.0)
+    await handle.hold((), 1.0, "reset")
     await handle.probe((), SHARE, 1.0, found.extend, finished.append)
     seen = await handle.ask((), 1.0)
     await handle.release(1.0)
@@ -185,7 +185,7 @@ async def test_nobody_there_keeps_the_reason() -> None:
     assert handle.observation.state == "unreachable"
     assert "was refused" in handle.observation.detail
     assert handle.observation.reason is Reason.NO_HOST
-    await handle.hold((), 0.1)
+    await handle.hold((), 0.1, "reset")
     assert await handle.ask((), 0.1) is None
 
 
@@ -228,3 +228,18 @@ async def test_an_agent_that_falls_silent_is_lost(
     await handle.probe((), SHARE, 10.0, lambda _: None, lambda _: None)
     assert handle.observation.state == "lost"
     assert "nothing was heard" in handle.observation.detail
+
+
+async def test_agents_are_not_blamed_where_the_coordinator_stood_still(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handles, "STOOD_STILL", -10.0)
+
+    async def script(agent: AgentEnd) -> None:
+        await welcome(agent)
+
+    handle = await call(script)
+    await handle.probe((), SHARE, 10.0, lambda _: None, lambda _: None)
+    assert handle.observation.state == "lost"
+    assert handle.observation.reason is Reason.COORDINATOR_PAUSED
+    assert "this coordinator stood still" in handle.observation.detail

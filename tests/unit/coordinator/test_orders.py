@@ -1,7 +1,13 @@
 import pytest
 from msgspec import structs
 
-from preflight.coordinator.orders import SAMPLE, first_orders, second_orders, share_out
+from preflight.coordinator.orders import (
+    SAMPLE,
+    first_orders,
+    second_orders,
+    share_out,
+    share_out_looks,
+)
 from preflight.model.observation import (
     AgentObservation,
     AgentState,
@@ -20,7 +26,7 @@ from preflight.model.plan import (
     Probe,
     ProbeOrder,
 )
-from preflight.ports import Ranges, count_ports
+from preflight.ports import Ranges, count_ports, intersect
 
 RANGE: Ranges = ((30000, 32767),)
 
@@ -141,11 +147,12 @@ def test_a_vip_is_challenged_as_long_as_one_backend_can_answer() -> None:
 def test_bounds_are_shared_by_work_and_nobody_gets_nothing() -> None:
     small = probe(1, "w3", "w2", "10.0.0.2", ((6443, 6443),))
     orders = first_orders(plan(TO_W2, small), agents())
-    shares = share_out(Limits(rate=1000), orders)
-    rates = {source: share.rate or 0.0 for source, share in shares.items()}
-    assert rates["w1"] > 990
-    assert rates["w3"] == 50
-    assert shares["w3"].max_half_open >= 64
+    shares = share_out(Limits(rate=1000, close="fin"), orders)
+    assert {source: share.rate for source, share in shares.items()} == {"w1": 950, "w3": 50}
+    # One port's twelve SYNs and two more connections, and all the rest of the first pass.
+    assert shares["w3"].max_half_open == 14
+    assert shares["w1"].max_half_open == 18_000 - 14
+    assert {share.close for share in shares.values()} == {"fin"}
     assert share_out(Limits(rate=None), orders)["w1"].rate is None
 
 
@@ -157,21 +164,20 @@ def many_sources(small: int, flows: int) -> dict[str, tuple[ProbeOrder, ...]]:
     return orders | {f"s{n}": (ProbeOrder(probe=few),) for n in range(small)}
 
 
+@pytest.mark.parametrize("limits", [Limits(), Limits(rate=10, max_half_open=1_000)])
 @pytest.mark.parametrize("small", [1, 7, 49, 499])
-def test_floors_leave_the_runs_bounds_about_as_they_are(small: int) -> None:
-    limits = Limits()
+def test_shares_are_together_what_the_run_may_use(small: int, limits: Limits) -> None:
     shares = share_out(limits, many_sources(small, 20)).values()
     assert limits.rate is not None
-    assert sum(share.rate or 0.0 for share in shares) <= limits.rate * 1.1
-    least = 64 * len(shares)
-    assert sum(share.max_half_open for share in shares) <= limits.max_half_open + least
+    assert sum(share.rate or 0.0 for share in shares) <= limits.rate * (1 + 1e-9)
+    assert all(share.rate and share.max_half_open for share in shares)
+    assert sum(share.max_half_open for share in shares) <= limits.max_half_open
 
 
 def test_flows_of_a_small_source_are_not_bounded_away_by_anothers_range() -> None:
     shares = share_out(Limits(), many_sources(7, 300))
     assert shares["s0"].max_half_open >= 300
     assert (shares["s0"].rate or 0.0) * 4.0 >= 200
-    assert sum(share.max_half_open for share in shares.values()) <= Limits().max_half_open
 
 
 def icmp(number: int, ports: Ranges) -> Outcome:
@@ -270,11 +276,74 @@ def test_each_flow_of_a_probe_has_a_sample_of_its_own() -> None:
     )
     outcomes = [icmp(0, ((30000, 30000),)), silent(0, ((6443, 6443), (30001, 32767)))]
     orders = second_orders(two, outcomes, 12.5)["w1"]
-    # And those beside refused ports go first: they show how much quiet their sender needs.
-    assert [order.probe.ports for order in orders] == [
-        ((30001, 30001), (31384, 31384), (32767, 32767)),
+    assert {order.probe.ports for order in orders} == {
         ((6443, 6443),),
+        ((30001, 30001), (31384, 31384), (32767, 32767)),
+    }
+
+
+def refused_by_their_own_hosts(nodes: int) -> tuple[Plan, list[Outcome]]:
+    """Each node refuses the range of each other one by ICMP, and most of it in silence."""
+    pairs = [(a, b) for a in range(nodes) for b in range(nodes) if a != b]
+    probes = [
+        probe(number, f"n{a}", f"n{b}", f"10.0.1.{b}", RANGE) for number, (a, b) in enumerate(pairs)
     ]
+    outcomes = [
+        Outcome(
+            probe=one.id,
+            ports=((30000, 30005),),
+            failure=Failure.ICMP,
+            icmp=Icmp(4, 3, 13, one.address),
+        )
+        for one in probes
+    ]
+    return plan(*probes), [*outcomes, *(silent(one.id, ((30006, 32767),)) for one in probes)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "looks"),
+    [
+        (Limits(), 1_000),  # a tenth of 20,000 SYNs, two for each port
+        (Limits(max_half_open=500), 25),
+        (Limits(rate=40), 250),  # 12.5 s of it, twice for each port
+        (Limits(rate=None), 1_000),
+    ],
+)
+def test_all_second_looks_together_stay_within_the_runs_bounds(limits: Limits, looks: int) -> None:
+    run, outcomes = refused_by_their_own_hosts(30)
+    orders = second_orders(structs.replace(run, limits=limits), outcomes, 12.5)
+    ports = [count_ports(one.probe.ports) for ours in orders.values() for one in ours]
+    # Half a sample proves nothing.
+    assert set(ports[:-1]) == {SAMPLE}
+    assert looks - SAMPLE < sum(ports) <= looks
+    shares = share_out_looks(limits, orders).values()
+    assert sum(share.max_half_open for share in shares) == 2 * sum(ports)
+    assert 2 * sum(ports) <= limits.max_half_open // 10
+    if limits.rate is not None:
+        assert sum(share.rate or 0.0 for share in shares) == pytest.approx(limits.rate)
+
+
+def test_what_room_is_left_goes_to_runs_of_silent_ports() -> None:
+    outcomes = [
+        icmp(0, ((30000, 30000),)),
+        silent(0, ((30001, 30499), (30700, 30720), (31500, 32767))),
+    ]
+    (order,) = second_orders(plan(TO_W2), outcomes, 12.5)["w1"]
+    for run in ((30000, 30499), (30700, 30720), (31500, 32767)):
+        assert count_ports(intersect(order.probe.ports, (run,))) == SAMPLE
+
+
+def test_an_errno_alone_is_looked_at_beside_the_own_firewalls_errors() -> None:
+    by_own = Outcome(
+        probe=0,
+        ports=((30000, 30000),),
+        failure=Failure.SEND_DENIED,
+        icmp=Icmp(4, 3, 13, "10.0.0.1"),
+    )
+    mute = Outcome(probe=0, ports=((30001, 32767),), failure=Failure.SEND_DENIED, errno="EPERM")
+    (order,) = second_orders(plan(TO_W2), [by_own, mute], 12.5)["w1"]
+    assert (order.lane, count_ports(order.probe.ports)) == ("10.0.0.1", SAMPLE)
+    assert second_orders(plan(TO_W2), [mute], 12.5) == {}
 
 
 def test_another_nodes_own_firewall_explains_no_silence() -> None:

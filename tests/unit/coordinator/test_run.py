@@ -11,14 +11,14 @@ from preflight.coordinator.observer import SilentObserver
 from preflight.coordinator.run import gather_observations
 from preflight.model.observation import (
     AgentState,
-    Attempt,
+    Attempts,
     Confirmation,
     Facts,
     Failure,
     ListenerState,
     Observations,
     Outcome,
-    Sighting,
+    Sightings,
 )
 from preflight.model.plan import Limits, Listen, Plan, PlannedNode, Probe
 from preflight.net.control import DialFailed
@@ -83,24 +83,24 @@ def make_plan() -> Plan:
 
 
 def unanswered(port: int, probe_id: str) -> Outcome:
-    attempt = Attempt(probe_id=probe_id, port=port)
+    attempts = Attempts(probe_ids=(probe_id,), ports=(port,), local_ports=(1,))
     return Outcome(
         probe=0,
         ports=((port, port),),
         failure=Failure.SILENT_AFTER_CONNECT,
-        unanswered=(attempt,),
+        unanswered=(attempts,),
     )
 
 
-def sighting(probe_id: str) -> Sighting:
-    return Sighting(
+def sightings(*probe_ids: str) -> Sightings:
+    return Sightings(
         node="b",
         protocol="tcp",
         address="10.0.0.2",
-        port=80,
+        ports=(80,) * len(probe_ids),
         source_address="10.0.0.1",
-        source_port=1,
-        probe_id=probe_id,
+        source_ports=(1,) * len(probe_ids),
+        probe_ids=probe_ids,
         answered=False,
     )
 
@@ -176,7 +176,7 @@ class ScriptedAgent:
         if self.untold:
             await end.send(Results(outcomes=self.untold))
             self.untold = ()
-        seen = tuple(sighting(one) for one in message.probe_ids)
+        seen = (sightings(*message.probe_ids),) if message.probe_ids else ()
         confirmation = Confirmation(instance=self.name, held=HELD)
         await end.send(Seen(sightings=seen, confirmation=confirmation))
 
@@ -246,7 +246,7 @@ async def test_a_whole_run(world: World) -> None:
     seen = await world.run()
     assert [phase.name for phase in seen.phases] == PHASES == world.observer.phases
     assert seen.outcomes == world.a.results
-    assert seen.sightings == (sighting("aa"),)
+    assert seen.sightings == (sightings("aa"),)
     assert not seen.interrupted
     assert world.a.kinds() == ["Greet", "Hold", "Start", "Ask", "Release"]
     assert world.b.kinds() == ["Greet", "Hold", "Ask", "Release"]
@@ -259,8 +259,8 @@ async def test_everything_is_recorded_as_it_comes(world: World) -> None:
     agents = {line.agent.node: line.agent for line in world.lines if isinstance(line, AgentLine)}
     assert tuple(agents.values()) == seen.agents
     assert [one.outcomes for one in world.lines if isinstance(one, OutcomesLine)] == [seen.outcomes]
-    sightings = [one.sightings for one in world.lines if isinstance(one, SightingsLine)]
-    assert sum(sightings, ()) == seen.sightings
+    told = [one.sightings for one in world.lines if isinstance(one, SightingsLine)]
+    assert sum(told, ()) == seen.sightings
     assert [one.phase for one in world.lines if isinstance(one, PhaseLine)] == list(seen.phases)
     kinds = [type(line) for line in world.lines]
     assert kinds.index(AgentLine) < kinds.index(OutcomesLine) < kinds.index(SightingsLine)
@@ -277,9 +277,20 @@ async def test_stopping_asks_about_everything_that_was_found(world: World) -> No
     seen = await running
     assert seen.interrupted
     assert seen.outcomes == (unanswered(80, "aa"), unanswered(81, "bb"))
-    assert seen.sightings == (sighting("aa"), sighting("bb"))
+    assert seen.sightings == (sightings("aa", "bb"),)
     assert world.b.heard[-2] == Ask(probe_ids=("aa", "bb"))
     assert world.a.kinds()[-1] == world.b.kinds()[-1] == "Release"
+
+
+async def test_many_attempts_are_asked_about_in_several_questions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "IDS_AT_ONCE", 2)
+    world.a.results = tuple(unanswered(80, name) for name in ("aa", "bb", "cc"))
+    seen = await world.run()
+    asked = [message.probe_ids for message in world.b.heard if isinstance(message, Ask)]
+    assert asked == [("aa", "bb"), ("cc",)]
+    assert seen.sightings == (sightings("aa", "bb"), sightings("cc"))
 
 
 async def test_what_is_told_too_late_to_be_asked_about_is_left_out(world: World) -> None:

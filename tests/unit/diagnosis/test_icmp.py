@@ -127,3 +127,31 @@ def test_silent_port_of_another_rule_is_not_drawn_in() -> None:
         "6443": Cause.NO_ANSWER,
         "30000-30099": Cause.ICMP_ADMIN_PROHIBITED,
     }
+
+
+def test_a_run_that_was_looked_at_in_vain_is_silent_by_itself() -> None:
+    world = pair("30000-30099").refused("w1", "m1", "30000-30001", ERROR)
+    world.proven("w1", "m1", "30030-30039,30060-30069")
+    world.silent("w1", "m1", "30002-30029,30040-30059,30070-30099", attempts=78)
+    world.refused("w1", "m1", "30010,30080,30090", ERROR, second_look=True)
+    world.silent("w1", "m1", "30050", attempts=1, second_look=True)
+
+    assert told(world) == {
+        "30000-30029,30070-30099": Cause.ICMP_ADMIN_PROHIBITED,
+        "30030-30039,30060-30069": None,
+        "30040-30059": Cause.NO_ANSWER,
+    }
+
+
+def test_two_errors_are_told_apart_by_the_runs_that_got_them() -> None:
+    world = pair("30000-30099").refused("w1", "m1", "30000-30001", ERROR)
+    world.proven("w1", "m1", "30030-30039")
+    world.silent("w1", "m1", "30002-30029,30040-30099", attempts=88)
+    world.refused("w1", "m1", "30010-30012", ERROR, second_look=True)
+    world.refused("w1", "m1", "30050-30052", OTHER, second_look=True)
+
+    assert told(world) == {
+        "30000-30029": Cause.ICMP_ADMIN_PROHIBITED,
+        "30030-30039": None,
+        "30040-30099": Cause.ICMP_HOST_UNREACHABLE,
+    }

@@ -1,6 +1,7 @@
 """`diagnose` is total, reports each (flow, port) once, and does not care about order."""
 
 from collections import Counter
+from typing import TypeVar
 
 import msgspec
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from preflight.diagnosis import diagnose
 from preflight.model.observation import (
     AgentObservation,
-    Attempt,
+    Attempts,
     Confirmation,
     Facts,
     Failure,
@@ -19,11 +20,13 @@ from preflight.model.observation import (
     Observations,
     Operation,
     Outcome,
-    Sighting,
+    Sightings,
 )
 from preflight.model.report import Verdict
 from preflight.ports import each_port, from_ports, parse_ports
 from tests.scenarios.world import World, instance_of
+
+Entry = TypeVar("Entry")
 
 PORTS = (6443, 6444, 6445, 30000, 30001, 30002)
 NODES = ("w1", "m1", "m2")
@@ -41,6 +44,11 @@ def make_world() -> World:
     return world.flow("w1", "api", "6443").flow("m1", "w1", "30000-30001", "udp")
 
 
+def columns(entries: st.SearchStrategy[Entry]) -> st.SearchStrategy[tuple[Entry, ...]]:
+    """Of any length: nothing says that an agent's columns are equally long."""
+    return st.lists(entries, max_size=3).map(tuple)
+
+
 PLAN = make_world().plan()
 
 nodes = st.sampled_from(NODES)
@@ -56,11 +64,11 @@ icmps = st.builds(
     st.sampled_from(ADDRESSES),
 )
 attempts = st.builds(
-    Attempt,
-    probe_id=st.sampled_from(PROBE_IDS),
-    port=st.sampled_from(PORTS),
+    Attempts,
+    probe_ids=columns(st.sampled_from(PROBE_IDS)),
+    ports=columns(st.sampled_from(PORTS)),
+    local_ports=columns(st.integers(1, 3)),
     local_address=st.sampled_from(["", *ADDRESSES]),
-    local_port=st.integers(1, 3),
     connected=st.booleans(),
 )
 outcomes = st.builds(
@@ -81,7 +89,7 @@ outcomes = st.builds(
     observed_source=st.none() | st.sampled_from(ADDRESSES),
     local_address=st.none() | st.sampled_from(ADDRESSES),
     size=st.sampled_from([256, 256, 8192]),
-    unanswered=st.lists(attempts, max_size=3).map(tuple),
+    unanswered=st.lists(attempts, max_size=2).map(tuple),
     second_look=st.booleans(),
 )
 states = st.builds(
@@ -120,14 +128,14 @@ wild_agents = st.builds(
 )
 tame_agents = st.sampled_from(make_world().observations().agents)
 sightings = st.builds(
-    Sighting,
+    Sightings,
     node=nodes,
     protocol=protocols,
     address=st.sampled_from(ADDRESSES),
-    port=st.sampled_from(PORTS),
+    ports=columns(st.sampled_from(PORTS)),
     source_address=st.sampled_from(ADDRESSES),
-    source_port=st.integers(1, 3),
-    probe_id=st.none() | st.sampled_from(PROBE_IDS),
+    source_ports=columns(st.integers(1, 3)),
+    probe_ids=st.just(()) | columns(st.sampled_from(PROBE_IDS)),
     answered=st.booleans(),
 )
 observations = st.builds(

@@ -381,3 +381,12 @@ def test_how_long_silence_was_waited_for(
     world.silent("w1", "m1", "6443", protocol=protocol, attempts=attempts, waited=waited)
 
     assert said in only_record(world).detail
+
+
+def test_a_repeated_syn_ack_is_no_impostors() -> None:
+    # Nobody accepted it, but whoever answered the SYN shows that it hears nothing more.
+    attempt = Attempt(probe_id="00", port=6443, connected=True, unheard=True)
+    world = pair("6443").connected(
+        "w1", "m1", 6443, Failure.SILENT_AFTER_CONNECT, attempts=1, unanswered=(attempt,)
+    )
+    assert verdict(world) == (Verdict.BLOCKED, Cause.STALLED)

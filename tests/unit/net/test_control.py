@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 from preflight.errors import PreflightError
 from preflight.model.observation import Reason
 from preflight.net import control
-from preflight.net.control import ControlListener, DialFailed, dial_agent
+from preflight.net.control import SEGMENT_SIZE, ControlListener, DialFailed, dial_agent
 from preflight.net.conversation import AgentEnd, ConversationEnded
 from preflight.net.keys import (
     AgentKey,
@@ -114,7 +115,7 @@ async def test_an_address_that_nothing_leads_to(
     async def unreachable(*_: object, **__: object) -> None:
         raise OSError(code, "Connect call failed")
 
-    monkeypatch.setattr(asyncio, "open_connection", unreachable)
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", unreachable)
     with pytest.raises(DialFailed, match=os.strerror(code)) as failed:
         await dial_agent(HOST, 1, coordinator_context(keys[0]), 0.05)
     assert (failed.value.state, failed.value.reason) == ("unreachable", reason)
@@ -131,10 +132,27 @@ async def test_silence_ends_with_the_patience(keys: tuple[CoordinatorKey, AgentK
 
     async with await asyncio.start_server(never, HOST, 0) as silent:
         port = silent.sockets[0].getsockname()[1]
-        with pytest.raises(DialFailed, match=r"within 0\.3 s") as failed:
+        with pytest.raises(DialFailed, match=r"no TLS handshake .* within 0\.3 s") as failed:
             await dial_agent(HOST, port, coordinator_context(keys[0]), 0.3)
         await gone.wait()
-        assert failed.value.state == "unreachable"
+        assert (failed.value.state, failed.value.reason) == ("unreachable", Reason.STALLED)
+
+
+async def test_control_connections_need_no_large_packets(
+    keys: tuple[CoordinatorKey, AgentKey],
+) -> None:
+    sizes: list[int] = []
+
+    async def measure(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sock = writer.get_extra_info("socket")
+        sizes.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+        writer.close()
+
+    async with await asyncio.start_server(measure, HOST, 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        with pytest.raises(DialFailed):
+            await dial_agent(HOST, port, coordinator_context(keys[0]), 0.2)
+    assert 0 < sizes[0] <= SEGMENT_SIZE
 
 
 async def test_an_agent_that_starts_late_is_found(

@@ -35,6 +35,28 @@ def test_challenges_over_the_bound_are_dropped_and_counted() -> None:
     assert held.dropped == 1
 
 
+def test_what_is_answered_is_that_one_sighting() -> None:
+    journal, held = Journal("m1"), listener()
+    first, second = Seen(held, "10.0.0.2", 1), Seen(held, "fd00::2", 2)
+    for seen in (first, second):
+        journal.claim(seen, ID)
+    journal.note_answered(second)
+    found = journal.sightings([ID.hex()])
+    assert [(one.source_address, one.source_port, one.answered) for one in found] == [
+        ("10.0.0.2", 1, False),
+        ("fd00::2", 2, True),
+    ]
+    assert held.answered == 1
+
+
+def test_what_had_no_room_may_still_be_answered() -> None:
+    journal, held = Journal("m1", max_claimed=0), listener()
+    seen = Seen(held, "10.0.0.2", 1)
+    journal.claim(seen, ID)
+    journal.note_answered(seen)
+    assert (held.answered, held.dropped) == (1, 1)
+
+
 def test_a_replayed_challenge_can_not_grow_without_end() -> None:
     journal, held = Journal("m1"), listener()
     for port in range(journal_module.MAX_REPEATS + 3):

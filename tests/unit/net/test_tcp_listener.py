@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing, suppress
 import pytest
 
 from preflight.net import tcp_listener
-from preflight.net.journal import Journal, Listener
+from preflight.net.journal import MAX_REPEATS, Journal, Listener
 from preflight.net.limits import open_descriptors, raise_descriptor_limit
 from preflight.net.tcp_listener import TcpListeners
 from preflight.wire.challenge import MAGIC, encode_challenge, new_challenge
@@ -33,6 +33,10 @@ from tests.unit.net.listening_side import (
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
+def nobody(_: socket.socket) -> bool:
+    return False
+
+
 @pytest.fixture
 def journal() -> Journal:
     return Journal("m1")
@@ -40,7 +44,7 @@ def journal() -> Journal:
 
 @pytest.fixture
 def listeners(journal: Journal) -> Iterator[TcpListeners]:
-    held = TcpListeners(IDENTITY, journal, max_connections=64)
+    held = TcpListeners(IDENTITY, journal, max_connections=64, hand_over=nobody)
     yield held
     held.stop()
 
@@ -222,11 +226,82 @@ async def test_the_longest_idle_make_room(
         assert listener.dropped >= 200 - 64
 
 
+async def test_unfinished_challenges_may_not_take_all_memory(
+    listeners: TcpListeners, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_listener, "MAX_BUFFERED", 20_000)
+    beginning = small_challenge(9_000)[1][:-1]
+    with ExitStack() as slow:
+        for _ in range(20):
+            slow.enter_context(closing(connect(ADDRESS, listener.port))).sendall(beginning)
+        await eventually(lambda: listener.dropped == 18)
+        assert listeners._buffered == 2 * len(beginning)
+        assert ask_tcp(ADDRESS, listener.port) is not None
+    await eventually(lambda: listeners._buffered == 0)
+
+
+async def test_trickling_does_not_lengthen_a_life(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp_listener, "IDLE_SECONDS", 0.2)
+    _, block = small_challenge()
+
+    def trickle() -> int:
+        with closing(connect(ADDRESS, listener.port)) as source:
+            for sent, byte in enumerate(block):
+                try:
+                    source.send(bytes([byte]))
+                except OSError:
+                    return sent
+                time.sleep(0.01)
+        return len(block)
+
+    assert await asyncio.to_thread(trickle) < len(block)
+
+
+def test_a_recorded_challenge_is_answered_and_proves_nothing_new(
+    listener: Listener, journal: Journal
+) -> None:
+    """Whoever repeats it gets the same nonce back, which no source waits for any more."""
+    challenge = new_challenge(RUN)
+    for _ in range(20):
+        assert ask_tcp(ADDRESS, listener.port, challenge) is not None
+    assert len(journal.sightings([challenge.probe_id.hex()])) == MAX_REPEATS
+    assert listener.dropped == 20 - MAX_REPEATS
+    assert ask_tcp(ADDRESS, listener.port) is not None
+
+
+async def test_a_flood_on_one_port_leaves_the_others_their_turn(journal: Journal) -> None:
+    held = TcpListeners(IDENTITY, journal, max_connections=1_024, hand_over=nobody)
+    (flooded, listener), (other, quiet) = bound("tcp", ADDRESS), bound("tcp", ADDRESS)
+    held.add(flooded, listener)
+    held.add(other, quiet)
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            connect(ADDRESS, listener.port).close()
+
+    floods = [threading.Thread(target=flood) for _ in range(4)]
+    for one in floods:
+        one.start()
+    try:
+        await eventually(lambda: listener.accepted > 100)
+        for _ in range(50):
+            assert await asyncio.to_thread(ask_tcp, ADDRESS, quiet.port) is not None
+    finally:
+        stop.set()
+        for one in floods:
+            one.join()
+        held.stop()
+    assert (quiet.answered, quiet.dropped) == (50, 0)
+
+
 async def test_5000_idle_connections_do_not_stop_a_proof(journal: Journal) -> None:
     limit = raise_descriptor_limit()
     if limit < 11_000:
         pytest.skip(f"needs 11,000 open files, and the limit is {limit}")
-    held = TcpListeners(IDENTITY, journal, max_connections=4_096)
+    held = TcpListeners(IDENTITY, journal, max_connections=4_096, hand_over=nobody)
     try:
         listening, listener = bound("tcp", ADDRESS)
         held.add(listening, listener)
@@ -280,17 +355,17 @@ def _take_all_descriptors(taken: ExitStack) -> None:
 
 def test_stops_whole(journal: Journal) -> None:
     before = open_descriptors()
-    held = TcpListeners(IDENTITY, journal, max_connections=64)
+    held = TcpListeners(IDENTITY, journal, max_connections=64, hand_over=nobody)
     listening, listener = bound("tcp", ADDRESS)
     held.add(listening, listener)
     source = connect(ADDRESS, listener.port)
     assert ask_on(source, new_challenge(RUN)) is not None
-    assert held.alive
+    assert held.attentive
 
     held.stop()
     held.stop()
 
-    assert not held.alive
+    assert not held.attentive
     assert "tcp-listeners" not in {thread.name for thread in threading.enumerate()}
     assert read_block(source, 1) == b""
     source.close()
@@ -307,3 +382,14 @@ def test_leaves_no_time_wait_when_it_closes_first(listener: Listener) -> None:
         with pytest.raises(OSError, match="not connected"):
             source.getpeername()  # after a RST, unlike after a FIN, the connection is gone
     assert source_port
+
+
+def test_closes_in_order_where_resets_raise_alarms(journal: Journal) -> None:
+    held = TcpListeners(IDENTITY, journal, max_connections=64, hand_over=nobody, close="fin")
+    listening, listener = bound("tcp", ADDRESS)
+    held.add(listening, listener)
+    with closing(connect(ADDRESS, listener.port)) as source:
+        source.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert read_block(source, 1) == b""
+        assert source.getpeername()[1] == listener.port  # after a RST it would not be connected
+    held.stop()

@@ -1,10 +1,13 @@
 """When a port is tried again and when it is given up, by a clock of the test's own."""
 
+import time
+
 import pytest
 
 from preflight.model.observation import Failure, Operation
 from preflight.model.plan import Probe, ProbeOrder, Share
 from preflight.net.classify import Fault
+from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
 from preflight.net.prober import PortResult, Work
 from preflight.net.tcp_attempt import Stage, TcpAttempt
@@ -242,7 +245,14 @@ def make_destination(count: int = 2_768) -> Destination:
     )
     share = Share(rate=None, max_half_open=100, patience=4.0, deadline=8.0, full_size=8_192)
     order = ProbeOrder(probe=probe)
-    work = Work(orders=(order,), run_id=b"", key=b"", share=share, pace=Pace(None))
+    work = Work(
+        orders=(order,),
+        run_id=b"",
+        key=b"",
+        share=share,
+        pace=Pace(None),
+        half_open=HalfOpen(share.max_half_open),
+    )
     return Destination(0, order, work)
 
 
@@ -309,12 +319,21 @@ def test_ports_come_one_by_one_and_the_rest_can_be_drained() -> None:
 
 def test_the_pace_allows_a_small_burst_and_then_its_rate() -> None:
     pace = Pace(100.0)
-    now = START * 1e6
+    now = START * 1e6  # long after its beginning: it is full
     assert [pace.take(now) for _ in range(2)] == [0.0, 0.0]
     wait = pace.take(now)
     assert wait == pytest.approx(0.01)
     assert pace.take(now + wait) == 0.0
     assert pace.take(now + wait) > 0.0
+
+
+@pytest.mark.parametrize("rate", [0.5, 10.0, 5_000.0])
+def test_the_pace_begins_without_a_burst(rate: float) -> None:
+    # The agents of a run begin together: each may have one connection beforehand.
+    pace = Pace(rate)
+    began = time.monotonic()
+    taken = sum(not pace.take(began) for _ in range(100))
+    assert taken <= 1 + rate * (time.monotonic() - began)
 
 
 def test_no_rate_is_no_limit() -> None:

@@ -2,13 +2,14 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from preflight.net import udp_listener
 from preflight.net.binding import PortOccupied, bind_listener
-from preflight.net.journal import Journal, Listener
-from preflight.net.udp_listener import UdpListeners
+from preflight.net.journal import Journal, Listener, Seen
+from preflight.net.udp_listener import UdpListeners, _Allowance
 from preflight.wire.challenge import encode_challenge, new_challenge, read_answer
 from tests.unit.net.listening_side import (
     ADDRESS,
@@ -119,24 +120,59 @@ async def test_over_the_bound_it_drops_and_says_so(
     assert [sighting.answered for sighting in found] == [True, True, True, False, False]
 
 
-async def test_survives_answers_that_can_not_be_sent(
-    listeners: UdpListeners, journal: Journal
-) -> None:
-    """A source port of 0 in a forged datagram: sendto fails with EINVAL, kept by asyncio-dgram."""
-    receiving, listener = bound("udp", ADDRESS)
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+async def test_survives_answers_that_can_not_be_sent(listeners: UdpListeners, family: int) -> None:
+    """A source port of 0 in a forged datagram: sendto fails with EINVAL."""
+    receiving, listener = bound("udp", ADDRESS if family == socket.AF_INET else "::1")
     await listeners.add(receiving, listener)
-    (held,) = listeners._held
-    challenge, block = small_challenge()
-    vars(held.stream)["_recvq"].put_nowait((block, (ADDRESS, 0)))
-    await eventually(lambda: listener.accepted == 1)
-    (sighting,) = journal.sightings([challenge.probe_id.hex()])
-    assert not sighting.answered
-    assert listener.answered == 0
-
-    vars(held.stream)["_excq"].put_nowait(ConnectionRefusedError("of an earlier answer"))
-    assert await asyncio.to_thread(ask_udp, ADDRESS, listener.port, small_challenge()[1])
+    challenge = new_challenge(RUN)
+    forged = (listener.address, 0)
+    seen = Seen(listener, *forged)
+    listeners._answer(receiving, challenge, seen, forged)
+    assert (listener.answered, listener.dropped) == (0, 0)
+    assert await asyncio.to_thread(ask_udp, listener.address, listener.port, small_challenge()[1])
     assert listener.answered == 1
-    assert [one for one, _ in listeners.held()] == [listener]
+
+
+class Full(socket.socket):
+    """Its send buffer has no room."""
+
+    def sendto(self, *_: object) -> int:
+        raise BlockingIOError
+
+
+async def test_an_answer_without_room_counts_as_dropped(
+    listeners: UdpListeners, listener: Listener
+) -> None:
+    seen = Seen(listener, "192.0.2.1", 9)
+    with Full() as full:
+        listeners._answer(full, new_challenge(RUN), seen, ("192.0.2.1", 9))
+    assert (listener.answered, listener.dropped) == (0, 1)
+
+
+async def test_a_flooded_socket_leaves_the_others_their_turn(
+    listeners: UdpListeners, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(udp_listener, "BATCH", 4)
+    order: list[int] = []
+    take = listeners._take
+
+    def note(
+        data: bytes, source: tuple[Any, ...], sock: socket.socket, one: Listener, most: _Allowance
+    ) -> None:
+        order.append(one.port)
+        take(data, source, sock, one, most)
+
+    monkeypatch.setattr(listeners, "_take", note)
+    flooded, quiet = bound("udp", ADDRESS), bound("udp", ADDRESS)
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as source:
+        for _ in range(20):
+            source.sendto(b"junk", (ADDRESS, flooded[1].port))
+        source.sendto(b"junk", (ADDRESS, quiet[1].port))
+    await listeners.add(*flooded)
+    await listeners.add(*quiet)
+    await eventually(lambda: len(order) == 21)
+    assert order.index(quiet[1].port) < 20
 
 
 async def test_counts_what_the_kernel_dropped(listeners: UdpListeners) -> None:

@@ -3,6 +3,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
+from preflight.columns import each_attempt
 from preflight.model.observation import Attempt, Failure, Icmp, Operation
 from preflight.net.classify import Fault
 from preflight.net.prober import PortResult
@@ -52,7 +53,8 @@ def test_unanswered_attempts_are_bounded() -> None:
     attempt = Attempt(probe_id="00", port=1)
     results = [proven(1, unanswered=(attempt,) * 6_000), proven(2, unanswered=(attempt,) * 6_000)]
     (outcome,) = group_results(1, results)
-    assert len(outcome.unanswered) == MOST_UNANSWERED
+    (attempts,) = outcome.unanswered
+    assert len(attempts.ports) == MOST_UNANSWERED
 
 
 @given(
@@ -70,3 +72,20 @@ def test_every_port_is_in_exactly_one_outcome(found: dict[int, Failure | None]) 
     assert sorted(told, key=lambda pair: pair[0]) == sorted(found.items())
     assert len(outcomes) == len(set(found.values()))
     assert all(o.second_look for o in outcomes)
+
+
+def test_every_port_keeps_some_of_its_attempts() -> None:
+    results = [
+        failed_with(port, [Attempt(probe_id=f"{number:02}", port=port) for number in range(12)])
+        for port in range(30_000, 32_768)
+    ]
+    (outcome,) = group_results(1, results)
+    attempts = list(each_attempt(outcome.unanswered))
+    assert len(attempts) <= MOST_UNANSWERED
+    assert {attempt.port for attempt in attempts} == set(range(30_000, 32_768))
+    kept = [attempt.probe_id for attempt in attempts if attempt.port == 30_000]
+    assert kept == ["00", "06", "11"]
+
+
+def failed_with(port: int, attempts: list[Attempt]) -> PortResult:
+    return dataclasses.replace(failed(port, Failure.NO_ANSWER), unanswered=tuple(attempts))

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack, closing
 
 import pytest
 
+from preflight.columns import each_attempt
 from preflight.model.observation import Failure, Icmp, Operation
 from preflight.model.plan import ProbeOrder
 from preflight.net.limits import raise_descriptor_limit
@@ -78,8 +79,9 @@ async def test_anything_but_our_answer_is_foreign(conversation: Conversation) ->
     assert seen.failure is Failure.FOREIGN_ANSWER
     assert seen.answered == 0
     assert len(bytes.fromhex(seen.first_bytes)) in range(1, 17)
-    assert [attempt.connected for attempt in seen.unanswered] == [True]
-    assert seen.unanswered[0].local_port > 0
+    (attempt,) = each_attempt(seen.unanswered)
+    assert attempt.connected
+    assert attempt.local_port > 0
 
 
 async def test_the_first_bytes_of_a_foreign_answer_are_kept() -> None:
@@ -99,7 +101,7 @@ async def test_a_closing_listener_is_tried_three_times(
     assert seen.failure is Failure.CLOSED_AFTER_CONNECT
     assert seen.errno == errno
     assert seen.attempts == 3
-    assert len({attempt.probe_id for attempt in seen.unanswered}) == 3
+    assert len({attempt.probe_id for attempt in each_attempt(seen.unanswered)}) == 3
 
 
 async def test_silence_after_the_handshake_is_told_apart_from_no_answer() -> None:
@@ -107,7 +109,7 @@ async def test_silence_after_the_handshake_is_told_apart_from_no_answer() -> Non
         seen = await probe_one(make_order("tcp", port), share(patience=1.3))
     assert seen.failure is Failure.SILENT_AFTER_CONNECT
     assert seen.attempts == 2
-    assert len(seen.unanswered) == 2
+    assert len(list(each_attempt(seen.unanswered))) == 2
 
 
 async def test_the_second_connection_may_still_prove_the_port() -> None:
@@ -279,6 +281,34 @@ async def test_unanswered_syns_are_bounded() -> None:
     assert by_failure[Failure.RESET].probe == 2
     assert by_failure[Failure.NO_ANSWER].attempts == 1
     assert count_ports(by_failure[Failure.SKIPPED].ports) == 1
+
+
+async def test_further_syns_are_within_the_bound_too() -> None:
+    with closing(FullBacklog()) as first, closing(FullBacklog()) as second:
+        order = make_order("tcp", first.port, second.port)
+        seen = await probe_one(order, share(max_half_open=5, patience=2.5))
+    assert seen.failure is Failure.NO_ANSWER
+    assert seen.attempts == 5  # without the bound each had half a dozen
+
+
+async def test_further_connections_after_one_that_was_made_are_within_the_bound_too() -> None:
+    async with tcp_listener(close_at_once) as port:
+        seen = await probe_one(make_order("tcp", port), share(max_half_open=1))
+    assert seen.failure is Failure.CLOSED_AFTER_CONNECT
+    assert seen.attempts == 2  # without the bound three
+
+
+@pytest.mark.parametrize(("bound", "skipped"), [(6, 0), (5, 1)])
+async def test_second_looks_share_one_bound(bound: int, skipped: int) -> None:
+    # Each of the three is tried twice: silence may have been for want of quiet.
+    with closing(FullBacklog()) as silent:
+        orders = [
+            ProbeOrder(probe=make_probe("tcp", silent.port, id=n), second_look=True, lane=str(n))
+            for n in range(3)
+        ]
+        outcomes, _ = await probe(orders, share(max_half_open=bound))
+    assert [o.failure for o in outcomes].count(Failure.SKIPPED) == skipped
+    assert sum(o.failure is Failure.NO_ANSWER for o in outcomes) == 3 - skipped
 
 
 async def test_ports_that_were_never_tried_have_the_pace_before_retries() -> None:

@@ -1,10 +1,13 @@
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
+from preflight.columns import each_attempt
 from preflight.model.observation import Failure
 from preflight.model.plan import ProbeOrder
+from preflight.net.udp_exchange import UdpExchange
 from preflight.wire.challenge import SMALL_SIZE, Answer
 from tests.unit.probes.answering_side import (
     ADDRESS,
@@ -45,7 +48,7 @@ async def test_late_answers_are_no_loss() -> None:
 async def test_a_lost_answer_is_measured_over_more_datagrams() -> None:
     async with udp_listener(lambda number: number % 2 == 0) as (port, listener):
         seen = await probe_one(make_order("udp", port), share(patience=2.0))
-        unanswered = {attempt.probe_id for attempt in seen.unanswered}
+        unanswered = {attempt.probe_id for attempt in each_attempt(seen.unanswered)}
         assert unanswered == {c.probe_id.hex() for c in listener.arrived[1::2]}
     assert seen.failure is None
     assert (seen.attempts, seen.answered) == (24, 12)
@@ -54,12 +57,12 @@ async def test_a_lost_answer_is_measured_over_more_datagrams() -> None:
 async def test_silence_keeps_the_ids_for_the_destination() -> None:
     async with udp_listener(lambda _: False) as (port, listener):
         seen = await probe_one(make_order("udp", port), share(patience=1.5))
-        assert {attempt.probe_id for attempt in seen.unanswered} == {
+        assert {attempt.probe_id for attempt in each_attempt(seen.unanswered)} == {
             challenge.probe_id.hex() for challenge in listener.arrived
         }
     assert seen.failure is Failure.NO_ANSWER
     assert (seen.attempts, seen.answered) == (12, 0)
-    assert all(attempt.local_port for attempt in seen.unanswered)
+    assert all(attempt.local_port for attempt in each_attempt(seen.unanswered))
 
 
 async def test_a_closed_port_is_refused_by_icmp() -> None:
@@ -141,6 +144,25 @@ async def test_both_protocols_run_side_by_side() -> None:
         outcomes, finished = await probe(orders)
     assert {(o.probe, o.failure) for o in outcomes} == {(1, None), (2, Failure.RESET)}
     assert finished[-1] == 2
+
+
+async def test_silent_ports_are_asked_a_few_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[float] = []
+    begin = UdpExchange.begin
+
+    def record(self: UdpExchange, family: int, address: tuple[Any, ...], now: float) -> None:
+        begun.append(now)
+        begin(self, family, address, now)
+
+    monkeypatch.setattr(UdpExchange, "begin", record)
+    async with udp_listener(lambda _: False) as (port, _):
+        # The same port, asked in the name of many: one listener is enough.
+        orders = [make_order("udp", port, id=number) for number in range(100)]
+        await probe(orders, share(patience=1.0))
+    after = [moment - begun[0] for moment in begun]
+    assert len(after) == 100
+    assert after[16] >= 0.39  # the first sixteen have had their time by then
+    assert after[16 + 64] >= 2 * 0.39
 
 
 async def test_cancellation_closes_every_socket_at_once() -> None:

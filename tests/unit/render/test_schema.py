@@ -5,7 +5,7 @@ from pathlib import Path
 import jsonschema  # type: ignore[import-untyped]  # it has no types of its own
 import pytest
 
-from preflight.model.observation import AgentObservation, Outcome, Phase, Sighting
+from preflight.model.observation import AgentObservation, Outcome, Phase, Sightings
 from preflight.model.plan import Limits, Plan
 from preflight.model.report import Report
 from preflight.render.json_report import render_json
@@ -35,21 +35,21 @@ PLAN = Plan(
     probes=(),
     limits=Limits(),
 )
-SIGHTING = Sighting(
+SIGHTINGS = Sightings(
     node="w1",
     protocol="tcp",
     address="10.0.1.1",
-    port=1,
+    ports=(1,),
     source_address="10.0.1.2",
-    source_port=2,
-    probe_id=None,
+    source_ports=(2,),
+    probe_ids=("aa",),
     answered=False,
 )
 LINES: list[Line] = [
     RunLine(version="0.1.0", started="2025-01-01T10:00:00Z", plan=PLAN),
     AgentLine(agent=AgentObservation(node="w1", state="ready")),
     OutcomesLine(source="w1", outcomes=(Outcome(probe=1, ports=((1, 2),), failure=None),)),
-    SightingsLine(node="w1", sightings=(SIGHTING,)),
+    SightingsLine(node="w1", sightings=(SIGHTINGS,)),
     PhaseLine(phase=Phase(name="greet", elapsed_ms=1.0)),
     EndLine(finished="2025-01-01T10:00:02Z", interrupted=False, report=mixed()),
 ]

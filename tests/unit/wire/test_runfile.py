@@ -1,7 +1,7 @@
 import pytest
 
 from preflight.errors import PreflightError
-from preflight.model.observation import AgentObservation, Failure, Outcome, Phase, Sighting
+from preflight.model.observation import AgentObservation, Failure, Outcome, Phase, Sightings
 from preflight.model.plan import Limits, Plan
 from preflight.wire.runfile import (
     AgentLine,
@@ -27,14 +27,13 @@ PLAN = Plan(
     limits=Limits(),
 )
 OUTCOME = Outcome(probe=0, ports=((80, 81),), failure=Failure.RESET)
-SIGHTING = Sighting(
+SIGHTINGS = Sightings(
     node="m1",
     protocol="tcp",
     address="10.0.0.1",
-    port=80,
+    ports=(80,),
     source_address="10.0.0.2",
-    source_port=4,
-    probe_id=None,
+    source_ports=(4,),
     answered=False,
 )
 LINES: list[Line] = [
@@ -42,7 +41,7 @@ LINES: list[Line] = [
     AgentLine(agent=AgentObservation(node="m1", state="unreachable")),
     AgentLine(agent=AgentObservation(node="m1", state="ready")),
     OutcomesLine(source="w1", outcomes=(OUTCOME,)),
-    SightingsLine(node="m1", sightings=(SIGHTING,)),
+    SightingsLine(node="m1", sightings=(SIGHTINGS,)),
     PhaseLine(phase=Phase(name="probe", elapsed_ms=1.5)),
 ]
 
@@ -54,7 +53,7 @@ def test_a_killed_run_gives_what_it_had_written() -> None:
     assert run.observations.interrupted
     assert [agent.state for agent in run.observations.agents] == ["ready"]
     assert run.observations.outcomes == (OUTCOME,)
-    assert run.observations.sightings == (SIGHTING,)
+    assert run.observations.sightings == (SIGHTINGS,)
     assert run.observations.started == "2026-01-01T00:00:00Z"
 
 
