@@ -3,7 +3,7 @@
 #
 # BASE needs python3 3.11 or newer with venv; both stages use the same one, because the
 # environment made in the first refers to the interpreter by its path.
-ARG BASE=python:3.12-slim
+ARG BASE=docker.io/library/python:3.12-slim
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1

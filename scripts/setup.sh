@@ -98,6 +98,19 @@ require_interpreter() {
   find_interpreter can_make_venv || die "$package is installed and still makes no environment"
 }
 
+# quietly COMMAND...: what it says is shown where it fails. Ctrl-C is no failure of its own: it
+# reaches pip too, which would tell of it in twenty lines.
+quietly() {
+  local log status=0
+  log="$(mktemp)"
+  trap 'rm -f "$log"; say "interrupted; run it again to go on"; exit 130' INT
+  "$@" >"$log" 2>&1 || status=$?
+  trap - INT
+  [[ $status -eq 0 ]] || cat "$log" >&2
+  rm -f "$log"
+  return "$status"
+}
+
 # What the installed environment depends on. The path too: a moved checkout needs a new one.
 fingerprint() {
   cat "$root/pyproject.toml" "$root/constraints.txt" <(echo "$root $1") | sha256sum
@@ -114,14 +127,14 @@ make_ready() {
   if ! usable_venv; then
     interpreter="$(require_interpreter)"
     say "making .venv with $interpreter"
-    "$interpreter" -m venv --clear "$venv"
+    quietly "$interpreter" -m venv --clear "$venv"
   fi
-  say "installing preflight$1 into .venv"
+  say "installing preflight$1 into .venv: once, and it takes a while"
   # The build back end is installed first and used from here, so that it is pinned as well:
   # constraints do not reach into pip's isolated builds.
-  "$python" -m pip install --quiet -c "$root/constraints.txt" hatchling editables
-  "$python" -m pip install --quiet -c "$root/constraints.txt" \
-    --no-build-isolation --editable "$root$1"
+  local pip=("$python" -m pip install --quiet -c "$root/constraints.txt")
+  quietly "${pip[@]}" hatchling editables
+  quietly "${pip[@]}" --no-build-isolation --editable "$root$1"
   fingerprint "$1" >"$stamp"
 }
 

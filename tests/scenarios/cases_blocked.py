@@ -101,6 +101,15 @@ def optional() -> World:
     return world.silent("w1", "m1", "8285", protocol="udp")
 
 
+def unheld_vip(*, reached: bool = False) -> World:
+    """m1 stands in the VIP's own segment, w1 behind a router."""
+    world = behind_vip("m1", "m2").flow("m1", "api", "6443")
+    world.refused("w1", "api", "6443", Icmp(4, 3, 1, ROUTER))
+    if reached:
+        return world.proven("m1", "api", "6443", answered_by="m2")
+    return world.outcome("m1", "api", "6443", Failure.NO_NEIGHBOUR, icmp=Icmp(4, 3, 1, DESTINATION))
+
+
 def _one(cause: Cause, where: Where, ports: str = "6443", *, ok: bool | None = False) -> Row:
     return Row(ports, BLOCKED, cause, where, ok)
 
@@ -227,6 +236,24 @@ SCENARIOS = (
         "A VIP that accepts and says nothing; none of the backends saw anything.",
         lambda: empty_vip(Failure.SILENT_AFTER_CONNECT),
         (_one(Cause.STALLED, Where.UNKNOWN),),
+    ),
+    Scenario(
+        "blocked-vip-unheld",
+        "A VIP on no machine: the router says so, and nobody answers ARP. One finding for both.",
+        unheld_vip,
+        (
+            _one(Cause.ICMP_HOST_UNREACHABLE, Where.FORWARD_PATH),
+            _one(Cause.NO_NEIGHBOUR, Where.SOURCE_EGRESS),
+        ),
+    ),
+    Scenario(
+        "blocked-vip-unrouted",
+        "Looks alike, and is not: the router finds nobody at a VIP that another source reaches.",
+        lambda: unheld_vip(reached=True),
+        (
+            _one(Cause.ICMP_HOST_UNREACHABLE, Where.FORWARD_PATH),
+            Row("6443", Verdict.OPEN, ok=True),
+        ),
     ),
     Scenario(
         "blocked-although-occupied",

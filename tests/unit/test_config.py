@@ -268,3 +268,44 @@ def test_wrong_control_addresses(text: str) -> None:
 
 def test_a_name_that_is_allowed_fits_into_an_answer() -> None:
     assert MAX_NODE_NAME <= challenge.MAX_NODE_NAME
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "others"),
+    [
+        ("[nodes.m1]", "[nodes.worker]", "nodes.worker", "w1"),
+        ("[nodes.m1]", "[nodes.vip]", "nodes.vip", "api"),
+        ("[vips.api]", "[vips.client]", "vips.client", "ops"),
+    ],
+)
+def test_a_name_that_is_the_word_for_others(
+    tmp_path: Path, old: str, new: str, path: str, others: str
+) -> None:
+    error = fail(tmp_path, CLUSTER.replace(old, new))
+    assert error.path == path
+    assert f"stands for {others} too" in str(error)
+
+
+def test_the_only_node_with_a_role_may_be_called_by_it(tmp_path: Path) -> None:
+    cluster = load(tmp_path, CLUSTER.replace("[nodes.w1]", "[nodes.worker]"))
+    assert [node.name for node in cluster.nodes] == ["m1", "worker", "ops"]
+    load(tmp_path, CLUSTER.replace("[vips.api]", "[vips.vip]"))
+
+
+def test_a_loopback_address_in_a_real_cluster_is_a_warning(tmp_path: Path) -> None:
+    said = "address 127.0.0.1 is a loopback address, at which every machine reaches itself"
+    for address, name in (("10.0.1.11", "m1"), ("10.0.1.10", "api")):
+        text = CLUSTER.replace(f'address = "{address}"', 'address = "127.0.0.1"')
+        assert f"{name}'s {said}" in load(tmp_path, text).warnings
+
+
+def test_a_cluster_on_one_machine_is_no_warning(tmp_path: Path) -> None:
+    text = 'name = "c"\nprofile = "kubernetes"\n' + "".join(
+        f'[nodes.{name}]\naddress = "127.77.0.{place}"\nroles = ["{role}"]\n'
+        for place, (name, role) in enumerate((("m1", "control-plane"), ("w1", "worker")), start=1)
+    )
+    assert not load(tmp_path, text).warnings
+
+
+def test_a_file_that_begins_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert load(tmp_path, f"\ufeff{CLUSTER}").name == "prod"

@@ -292,6 +292,7 @@ def test_narrowing_to_ports_cuts_the_flows() -> None:
     assert {flow.ports for flow in kept} == {((10, 12), (15, 15))}
     made = make_plan(kept, NARROW, RULES, run_id=RUN)
     assert made.notes[0] == "narrowed: 8 of the cluster's 69 flows are checked"
+    assert made.narrowed_from == 69
     assert [one.name for one in made.rules] == ["mesh"]
     assert made.vips == ()
 
@@ -332,7 +333,8 @@ def test_counting() -> None:
     # every TCP attempt, a UDP port, second looks of 4 flows (3 + 1 + 1 + 1) that may each be
     # tried twice, 5 s of two dials
     assert counted.state_entries == 14 * 103 + 1 + 12 + 10
-    assert counted.seconds == 19.0
+    # greet 5, listen 5, first pass 10, second look 4 (1.5 more for each), collect 5, release 2
+    assert counted.seconds == 34.0
 
 
 def test_unanswered_connections_are_bounded_in_the_count() -> None:

@@ -9,6 +9,7 @@ import contextlib
 import ipaddress
 import logging
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import preflight
@@ -84,7 +85,7 @@ class Agent:
             return _Refusal(
                 Reason.NOT_ITS_ADDRESS,
                 f"{', '.join(absent)} is not an address of this machine "
-                f"({facts.hostname} has {', '.join(facts.addresses)}): correct "
+                f"({facts.hostname} has {', '.join(_reachable(facts)) or 'none'}): correct "
                 f"nodes.{greet.node}, or set nat = true if it is translated on the way",
             )
         return None
@@ -112,6 +113,14 @@ async def _serve(session: Session) -> None:
         log.warning("the run ended early: %s", error)
     finally:
         await session.close()
+
+
+def _reachable(facts: Facts) -> Iterator[str]:
+    """The machine's addresses that another machine could mean."""
+    for address in facts.addresses:
+        one = ipaddress.ip_address(address)
+        if not one.is_loopback and not one.is_link_local:
+            yield address
 
 
 def _is_well_formed(greet: Greet) -> bool:

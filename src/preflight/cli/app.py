@@ -6,7 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -31,6 +31,10 @@ app = typer.Typer(
 )
 
 
+_USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__mro__[1])
+"""What all errors in options and arguments are; typer has it, and does not export it."""
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"preflight {preflight.__version__}")
@@ -42,7 +46,11 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            metavar="",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -69,13 +77,18 @@ UNFORESEEN = 70
 
 def main() -> None:
     """Run a command. What stops it is one clear sentence on stderr, never a traceback."""
+    code = 0
     if sys.stderr is None:  # closed by whoever started us: nobody wants to hear of it
         sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to our end
     try:
         try:
-            app()
+            code = app(standalone_mode=False)
         finally:
             flush_stdout()  # here, where it can still be told that it did not work
+    except _USAGE_ERROR as error:
+        if said := _usage(error):
+            print(f"preflight: {said}", file=sys.stderr)
+        sys.exit(PreflightError.exit_code)
     except PreflightError as error:
         print(f"preflight: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -91,3 +104,17 @@ def main() -> None:
         traceback.print_exc()
         print("preflight: this is a fault of preflight, and no verdict", file=sys.stderr)
         sys.exit(UNFORESEEN)
+    sys.exit(code)
+
+
+def _usage(error: Exception) -> str:
+    """A wrong use in one sentence of ours; empty where the help was printed instead.
+
+    typer draws a box, and what is in it begins in pydantic's words.
+    """
+    said = str(getattr(error, "format_message", error.__str__)()).rstrip(".")
+    said = said.replace("Value error, ", "").replace("Input should be", "it should be")
+    context = getattr(error, "ctx", None)
+    if said and context is not None:
+        said += f" (see {context.command_path} --help)"
+    return said[:1].lower() + said[1:]

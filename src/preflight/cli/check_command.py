@@ -75,8 +75,12 @@ def check(
             help="The coordinator's key file, instead of the cluster file's key_file.",
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Degraded flows fail too.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", metavar="", help="Degraded flows fail too.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", metavar="", help="On stderr, warnings only.")
+    ] = False,
 ) -> None:
     """Have every agent probe every other that its role must reach, and print the report.
 

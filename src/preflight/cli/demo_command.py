@@ -9,11 +9,16 @@ from preflight.cli.options import ReportFormat
 
 def demo(
     keep: Annotated[
-        bool, typer.Option("--keep", help="Afterwards, leave it all up until Ctrl-C.")
+        bool, typer.Option("--keep", metavar="", help="Afterwards, leave it all up until Ctrl-C.")
     ] = False,
-    no_faults: Annotated[bool, typer.Option("--no-faults", help="Plant no faults.")] = False,
+    no_faults: Annotated[
+        bool, typer.Option("--no-faults", metavar="", help="Plant no faults.")
+    ] = False,
     loopback: Annotated[
-        bool, typer.Option("--loopback", help="Use loopback addresses even if namespaces work.")
+        bool,
+        typer.Option(
+            "--loopback", metavar="", help="Use loopback addresses even if namespaces work."
+        ),
     ] = False,
     output_format: Annotated[
         ReportFormat, typer.Option("--format", help="How the report is printed.")

@@ -1,6 +1,7 @@
 """What `preflight demo` does: builds its small network, runs the real `check`, compares."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,8 @@ def demonstrate(format_: str, *, faults: bool, loopback: bool, keep: bool) -> in
         with _interruptible(), _folder() as folder:
             show = _show_on_lab if on_lab else _show_on_loopback
             agrees = show(folder, format_, faults=faults, keep=keep)
+        if keep:
+            _say("everything is removed")
     except KeyboardInterrupt:
         _say("interrupted; everything is removed")
         return EXIT_INTERRUPTED
@@ -56,9 +59,11 @@ def _show_on_lab(folder: Path, output_format: str, *, faults: bool, keep: bool) 
         agrees = _check(cluster, planted, output_format)
         if keep:
             _say(f"the lab stays up until Ctrl-C; the cluster file is {cluster.file}")
-            _say("a shell on a node, from another terminal:")
+            _say(f"`check` by hand, from another terminal ({OBSERVER}'s agent is part of it):")
+            typer.echo(f"  {lab.typed(OBSERVER, cluster.check_argv())}", err=True)
+            _say("a shell on a node:")
             for name in ("router", *lab.nodes):
-                typer.echo(f"  {lab.shell_command(name)}", err=True)
+                typer.echo(f"  {lab.typed(name)}", err=True)
             _wait_for_interrupt()
     return agrees
 
@@ -80,6 +85,8 @@ def _show_on_loopback(folder: Path, output_format: str, *, faults: bool, keep: b
         agrees = _check(cluster, planted, output_format)
         if keep:
             _say(f"the agents run until Ctrl-C; the cluster file is {cluster.file}")
+            _say("`check` by hand, from another terminal:")
+            typer.echo(f"  {shlex.join(cluster.check_argv())}", err=True)
             _wait_for_interrupt()
     return agrees
 

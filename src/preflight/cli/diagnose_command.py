@@ -16,7 +16,9 @@ def diagnose(
     format_: Annotated[
         ReportFormat, typer.Option("--format", help="The report on stdout: table or json.")
     ] = ReportFormat.TABLE,
-    strict: Annotated[bool, typer.Option("--strict", help="Degraded flows fail too.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", metavar="", help="Degraded flows fail too.")
+    ] = False,
 ) -> None:
     """Print the report of a run file, also of a run that was killed in the middle.
 

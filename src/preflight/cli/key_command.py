@@ -19,7 +19,10 @@ def key(
         ),
     ] = Path("cluster.key"),
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite; agents with the old file are cut off.")
+        bool,
+        typer.Option(
+            "--force", metavar="", help="Overwrite; agents with the old file are cut off."
+        ),
     ] = False,
 ) -> None:
     """Make the keys of a new cluster.

@@ -27,15 +27,20 @@ _BAR = 24
 
 
 class PlainLines:
-    """One line a phase, and one an agent that is not ready: for logs and pipes."""
+    """One line a phase, and one an agent that is not ready: for logs and pipes.
 
-    def __init__(self, stream: TextIO) -> None:
+    `quiet`: only what is not as it should be.
+    """
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
+        self._quiet = quiet
         self._told: dict[str, tuple[str, str]] = {}
 
     def phase(self, name: str, bound: float) -> None:
         """Say which phase begins, and how long it may take."""
-        self._line(f"{PHASES.get(name, name)} (at most {bound:.3g} s)")
+        if not self._quiet:
+            self._line(f"{PHASES.get(name, name)} (at most {bound:.3g} s)")
 
     def agent(self, node: str, state: str, detail: str) -> None:
         """Say that an agent is not ready; once for each state."""
@@ -194,7 +199,7 @@ def make_observer(
     """
     console = Console(file=stream, stderr=stream is sys.stderr)
     if quiet:
-        yield SilentObserver()
+        yield _Harmless(PlainLines(stream, quiet=True))
     elif _is_terminal(stream) and not console.is_dumb_terminal:
         live = Live(console, nodes)
         # Rich would send what is printed on stdout to this console: the report must stay there.

@@ -40,16 +40,18 @@ ClusterOption = Annotated[
 OnlyOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--only", metavar="FROM:TO", help="Only flows between these roles or nodes; repeatable."
+        "--only",
+        metavar="FROM:TO,…",
+        help="Only flows between these roles or nodes; repeatable.",
     ),
 ]
 FromOption = Annotated[
     list[str] | None,
-    typer.Option("--from", metavar="NODE|ROLE", help="Only flows from these; repeatable."),
+    typer.Option("--from", metavar="NODE|ROLE,…", help="Only flows from these; repeatable."),
 ]
 ToOption = Annotated[
     list[str] | None,
-    typer.Option("--to", metavar="NODE|ROLE|VIP", help="Only flows to these; repeatable."),
+    typer.Option("--to", metavar="NODE|ROLE|VIP,…", help="Only flows to these; repeatable."),
 ]
 PortOption = Annotated[
     list[str] | None,
@@ -108,14 +110,20 @@ def read_narrowing(
     try:
         ports = union(*(parse_ports(text) for text in port or ()))
     except ValueError as error:
-        hint = "; a port is narrowed to for both protocols" if "/" in "".join(port or ()) else ""
+        # Words that are wanted elsewhere: the rules of a profile say "6443/tcp".
+        hint = "; leave out the protocol, --port means both" if "/" in "".join(port or ()) else ""
         raise ConfigError(f"{error}{hint}", path="--port") from error
     return Narrowing(
-        only=tuple(only or ()),
-        sources=tuple(from_ or ()),
-        destinations=tuple(to or ()),
+        only=_words(only),
+        sources=_words(from_),
+        destinations=_words(to),
         ports=ports,
     )
+
+
+def _words(given: list[str] | None) -> tuple[str, ...]:
+    """What a repeatable option was given, where a comma separates words too, as in ports."""
+    return tuple(word.strip() for text in given or () for word in text.split(","))
 
 
 def read_limits(rate: str, max_half_open: int, sample: int | None, close: Close) -> "Limits":

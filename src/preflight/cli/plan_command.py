@@ -29,7 +29,10 @@ def plan(
         ReportFormat, typer.Option("--format", help="The plan on stdout: table or json.")
     ] = ReportFormat.TABLE,
     notice: Annotated[
-        bool, typer.Option("--notice", help="A text to send to the security team beforehand.")
+        bool,
+        typer.Option(
+            "--notice", metavar="", help="A text to send to the security team beforehand."
+        ),
     ] = False,
     only: OnlyOption = None,
     from_: FromOption = None,

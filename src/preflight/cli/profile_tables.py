@@ -1,5 +1,6 @@
 """Profiles as tables, for `preflight profiles`."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -13,9 +14,12 @@ from preflight.model.cluster import Domain, Profile, Rule
 from preflight.ports import format_ports
 
 WIDTH = 160
-"""Columns where stdout is no terminal, so that a file or a pipe gets whole rows."""
-_WIDE = 130
-"""Columns from which every fact has a column of its own."""
+"""Columns where stdout is no terminal and COLUMNS is not set, so that a file or a pipe gets whole
+rows."""
+_REASON = 28
+"""Columns that a reason has at least, where every fact has a column of its own."""
+_BETWEEN = 4
+"""Columns between two columns."""
 
 
 def print_list() -> None:
@@ -34,21 +38,29 @@ def print_profile(profile: Profile) -> None:
     """Every rule and domain of one profile, and their sources, on stdout."""
     console = stdout_console()
     console.print(f"[bold]{escape(profile.name)}[/bold]  {escape(profile.description)}")
-    wide = console.width >= _WIDE
-    console.print(_rules(profile, wide=wide))
+    console.print(_rules(profile, console.width))
     if profile.domains:
-        console.print(_domains(profile, wide=wide))
+        console.print(_domains(profile, console.width))
     console.print("[bold]Sources[/bold]")
-    for source, number in _numbers(profile).items():
-        console.print(f"  {number} {source}", markup=False, highlight=False, soft_wrap=True)
+    console.print(_sources(profile))
 
 
 def stdout_console() -> Console:
-    """As wide as the terminal, or `WIDTH` where stdout is none."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH)
+    """As wide as the terminal or COLUMNS, or `WIDTH` where there is neither."""
+    own = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(file=sys.stdout, width=None if own else WIDTH)
 
 
-def _rules(profile: Profile, *, wide: bool) -> Table:
+def _sources(profile: Profile) -> Table:
+    numbered = Table.grid(padding=(0, 1))
+    numbered.add_column(no_wrap=True)
+    numbered.add_column(overflow="fold")
+    for source, number in _numbers(profile).items():
+        numbered.add_row(f"  {escape(number)}", escape(source))
+    return numbered
+
+
+def _rules(profile: Profile, width: int) -> Table:
     marks = _numbers(profile)
     rows = [
         (
@@ -60,12 +72,11 @@ def _rules(profile: Profile, *, wide: bool) -> Table:
         )
         for rule in profile.rules
     ]
-    return _table(
-        "Rules", ("rule", "from → to", "ports", "why [source]", "profile"), rows, wide=wide
-    )
+    headings = ("rule", "from → to", "ports", "why [source]", "profile")
+    return _table("Rules", headings, rows, width)
 
 
-def _domains(profile: Profile, *, wide: bool) -> Table:
+def _domains(profile: Profile, width: int) -> Table:
     marks = _numbers(profile)
     rows = [
         (
@@ -78,26 +89,32 @@ def _domains(profile: Profile, *, wide: bool) -> Table:
         for domain in profile.domains
     ]
     headings = ("domain", "from", "hosts", "why [source]", "profile")
-    return _table("Install domains", headings, rows, wide=wide)
+    return _table("Install domains", headings, rows, width)
 
 
 def _table(
-    title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, wide: bool
+    title: str, headings: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int
 ) -> Table:
-    """A column each, or where there is little room the first ones under each other."""
+    """A column each, or where names would be cut in two all under each other."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    if not wide:
-        stacked, why = headings[:-2], headings[-2]
-        table.add_column(escape(", ".join(stacked)), overflow="fold", ratio=1)
-        table.add_column(escape(why), overflow="fold", ratio=1)
+    longest = [max(map(_longest_word, cells)) for cells in zip(headings, *rows, strict=True)]
+    longest[-2] = _REASON
+    if sum(longest) + _BETWEEN * len(longest) > width:
+        table.add_column(escape(", ".join(headings[:-1])), overflow="fold")
         for row in rows:
-            table.add_row(escape("\n".join(row[:-2])), escape(row[-2]), end_section=True)
+            table.add_row(escape("\n".join(row[:-1])), end_section=True)
         return table
-    for heading in headings:
-        table.add_column(escape(heading), overflow="fold")
+    for place, heading in enumerate(headings):
+        names = all(" " not in row[place] for row in rows)
+        table.add_column(escape(heading), overflow="fold", no_wrap=names)
     for row in rows:
         table.add_row(*map(escape, row))
     return table
+
+
+def _longest_word(text: str) -> int:
+    """In characters."""
+    return max(map(len, text.split()), default=0)
 
 
 def _numbers(profile: Profile) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from preflight.cli.stopping import stop_signals
+from preflight.errors import ConfigError, PreflightError
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ def serve(
             f"Default: port {DEFAULT_CONTROL_PORT} on all addresses of both families.",
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", metavar="", help="Say more on stderr.")
+    ] = False,
 ) -> None:
     """Run the agent of this node until SIGTERM or Ctrl-C.
 
@@ -64,6 +67,8 @@ def _listening_place(control: str | None) -> tuple[str | None, int]:
     """Where to listen; the host is None for all addresses of both families."""
     if control is None or control in {*_ALL_ADDRESSES, "::"}:
         return None, DEFAULT_CONTROL_PORT
+    if control.isdecimal():
+        raise ConfigError(f"a port alone is written :{control}", path="--control")
     from preflight.config.addresses import literal_addresses_only, read_control
     from preflight.config.reading import Place
 
@@ -76,11 +81,22 @@ def _listening_place(control: str | None) -> tuple[str | None, int]:
     return read_control(control, literal_addresses_only, Place("--control"))
 
 
+def _holder(host: str | None, port: int) -> str:
+    """Who is in the way of our control port: on all addresses, whoever has it on any."""
+    from preflight.agent.facts import UNKNOWN, PortOwners, own_addresses
+
+    owners = PortOwners()
+    places = [host] if host is not None else ["0.0.0.0", *own_addresses()]  # noqa: S104 - as asked
+    found = (owners.find("tcp", place, port) for place in places)
+    return next((owner for owner in found if owner is not UNKNOWN), UNKNOWN).text
+
+
 async def _serve(key: "AgentKey", host: str | None, port: int) -> None:
     import asyncio
     import logging
 
     from preflight.agent.service import Agent
+    from preflight.net.binding import PortOccupied
     from preflight.net.control import ControlListener
     from preflight.net.limits import raise_descriptor_limit
     from preflight.net.tls import agent_context
@@ -92,7 +108,15 @@ async def _serve(key: "AgentKey", host: str | None, port: int) -> None:
         loop.add_signal_handler(number, stop.set)
     agent = Agent(key.mac_key)
     listener = ControlListener(agent_context(key), agent.converse)
-    await listener.start(host, port)
+    try:
+        await listener.start(host, port)
+    except PreflightError as error:
+        if not isinstance(error.__cause__, PortOccupied):
+            raise
+        raise PreflightError(
+            f"{error}, held by {_holder(host, port)}: stop that, or take another port "
+            "(--control :PORT here, and nodes.NAME.control in the cluster file)"
+        ) from error
     log = logging.getLogger("preflight")
     log.info(
         "agent %s waits for its coordinator on %s",

@@ -13,6 +13,7 @@ from preflight.config.addresses import (
 from preflight.config.documents import ClusterDocument, NodeTable, VipTable
 from preflight.config.profiles import load_profiles, override_ports, parse_port_sets
 from preflight.config.reading import Place, convert, listing, nearest, read_toml
+from preflight.config.remarks import remarks
 from preflight.model.cluster import (
     DEFAULT_CONTROL_PORT,
     VIP_ROLE,
@@ -58,6 +59,7 @@ def load_cluster(
     _check_roles(nodes, vips, profile, place / "nodes")
     _check_vips(nodes, vips, profile, place / "vips")
     _check_unique(nodes, place / "nodes")
+    _check_words(nodes, vips, place)
     key_file = str(path.parent / document.key_file) if document.key_file else None
     return Cluster(
         name=document.name,
@@ -65,7 +67,7 @@ def load_cluster(
         nodes=nodes,
         vips=vips,
         key_file=key_file,
-        warnings=(*_roles_without_nodes(nodes, profile), *_translated_elsewhere(nodes)),
+        warnings=tuple(remarks(nodes, vips, profile)),
     ), profile
 
 
@@ -252,27 +254,19 @@ def _check_unique(nodes: tuple[Node, ...], place: Place) -> None:
                 )
 
 
-def _roles_without_nodes(nodes: tuple[Node, ...], profile: Profile) -> tuple[str, ...]:
-    present = {role for node in nodes for role in node.roles} | {VIP_ROLE}
-    needed: dict[str, list[str]] = {}
-    for rule in profile.rules:
-        for role in dict.fromkeys((*rule.sources, *rule.destinations)):
-            if role not in present:
-                needed.setdefault(role, []).append(rule.name)
-    return tuple(
-        f"no node has the role {role}: "
-        + (f"rule {rules[0]} is" if len(rules) == 1 else f"rules {listing(rules)} are")
-        + " not checked for it"
-        for role, rules in needed.items()
-    )
+def _check_words(nodes: tuple[Node, ...], vips: tuple[Vip, ...], place: Place) -> None:
+    """No name is also the word for others: `--to worker` must mean one thing.
 
-
-def _translated_elsewhere(nodes: tuple[Node, ...]) -> Iterable[str]:
-    """A node behind NAT holds its ports where the control connection arrives (DESIGN 7)."""
+    The only node with a role may be called by it.
+    """
+    members: dict[str, list[str]] = {VIP_ROLE: [vip.name for vip in vips]}
     for node in nodes:
-        if node.nat and node.control_host not in node.addresses:
-            yield (
-                f"{node.name} has nat = true, and its agent is reached at {node.control_host}: it "
-                f"holds its ports on the address where that connection arrives, which may not be "
-                f"the one that {listing(node.addresses)} is translated to"
+        for role in node.roles:
+            members.setdefault(role, []).append(node.name)
+    named = [("nodes", node.name) for node in nodes] + [("vips", vip.name) for vip in vips]
+    for kind, name in named:
+        others = [one for one in members.get(name, ()) if one != name]
+        if others:
+            raise (place / kind / name).error(
+                f'as a role, "{name}" stands for {listing(others)} too: give this another name'
             )

@@ -74,7 +74,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(content) > MAX_FILE_BYTES:
         raise place.error(f"is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB")
     try:
-        return tomllib.loads(content.decode())
+        return tomllib.loads(content.decode("utf-8-sig"))  # some editors begin a file with a BOM
     except UnicodeDecodeError as error:
         raise place.error(f"is not UTF-8 text (byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:

@@ -28,7 +28,7 @@ class RunObserver(Protocol):
 
 
 class SilentObserver:
-    """Watches and says nothing: for `--quiet`, and for tests."""
+    """Watches and says nothing: for displays that failed, and for tests."""
 
     def phase(self, name: str, bound: float) -> None:
         """Say nothing."""

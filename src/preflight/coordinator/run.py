@@ -19,16 +19,18 @@ from preflight.coordinator.orders import (
     share_out_looks,
 )
 from preflight.model.observation import Observations, Outcome, Phase, Sightings
-from preflight.model.plan import Plan, ProbeOrder, Share
+from preflight.model.plan import (
+    COLLECT_PATIENCE,
+    GRACE,
+    HOLD_PATIENCE,
+    RELEASE_PATIENCE,
+    Plan,
+    ProbeOrder,
+    Share,
+)
 from preflight.ports import count_ports
 from preflight.wire.messages import IDS_AT_ONCE
 from preflight.wire.runfile import AgentLine, Line, OutcomesLine, PhaseLine, SightingsLine
-
-HOLD_PATIENCE = 5.0
-COLLECT_PATIENCE = 5.0
-RELEASE_PATIENCE = 2.0
-GRACE = 1.5
-"""Seconds beyond its own deadline that an agent may take to say that it is done."""
 
 Record = Callable[[Line], None]
 
@@ -54,6 +56,8 @@ async def gather_observations(
     started = utc_now()
     try:
         await run.first_half()
+        # Ctrl-C from here on cuts nothing short: all that there is to know will be known.
+        interrupted = stop.is_set()
         await run.collect()
         await run.release()
     except BaseException:  # cancelled: not even the release is waited for
@@ -68,7 +72,7 @@ async def gather_observations(
         phases=tuple(run.phases),
         started=started,
         finished=utc_now(),
-        interrupted=stop.is_set(),
+        interrupted=interrupted,
     )
 
 
@@ -101,12 +105,12 @@ class _Run:
         async with self._phase("listen", HOLD_PATIENCE):
             await self._until_stop(self._hold(handle) for handle in self._ready())
         agents = {handle.name: handle.observation for handle in self.handles}
-        async with self._phase("probe", limits.deadline):
+        async with self._phase("probe", limits.deadline + GRACE):
             orders = first_orders(self.plan, agents)
             await self._probe(orders, share_out(limits, orders), limits.deadline)
         again = second_orders(self.plan, self.outcomes, limits.second_look)
         if again:
-            async with self._phase("second-look", limits.second_look):
+            async with self._phase("second-look", limits.second_look + GRACE):
                 await self._probe(again, share_out_looks(limits, again), limits.second_look)
 
     async def collect(self) -> None:

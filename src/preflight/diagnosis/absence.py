@@ -91,9 +91,15 @@ def _tell(
         "hosts": listed([f"{node.name} ({node.control_host})" for node in nodes]),
         "host": nodes[0].control_host,
         "port": nodes[0].control_port,
+        "them": "it" if len(nodes) == 1 else "them",
+        "they_say": "it says" if len(nodes) == 1 else "they say",
     }
     fix = fix_for_absence(
-        absence.kind, absence.reason, embedded=absence.embedded, dead=absence.dead
+        absence.kind,
+        absence.reason,
+        embedded=absence.embedded,
+        dead=absence.dead,
+        every=1 < len(nodes) == sum(not node.embedded for node in plan.nodes),
     )
     return absence.kind.fill(
         flows=flows,

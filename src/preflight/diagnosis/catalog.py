@@ -82,6 +82,13 @@ NOT_TESTED = Kind(
     title="{flow} could not be tested",
     fix="Run again, with a longer --deadline or narrowed to these flows (--from, --to, --port).",
 )
+VIP_UNHELD = Kind(
+    code="vip-unheld",
+    severity="error",
+    title="{flow} blocked: nobody has the address",
+    fix="Is {destinations} on any machine yet (keepalived, kube-vip, a balancer)? Nobody answers "
+    "for it. If it is, {otherwise}{mark}",
+)
 VIP_UNSTEADY = Kind(
     code="vip-unsteady",
     severity="warning",
@@ -184,7 +191,8 @@ INTERRUPTED = Kind(
     code="interrupted",
     severity="warning",
     title="the run was interrupted",
-    detail="What had not been tried by then is untested.",
+    detail="What had not been tried by then is untested, and so is what failed and whose "
+    "destination could not be asked about it any more.",
     fix="Run again.",
 )
 PLAN_NOTE = Kind(code="plan-note", severity="info", title="{note}", detail="")
@@ -201,8 +209,8 @@ _FIXES_BY_REASON = {
     "there, if the address is translated on the way.",
     Reason.VERSION: "Install the same version of preflight on {nodes} and on the coordinator, "
     "and start it again there.",
-    Reason.KEY: "Start it with this cluster's key (the .agent.key file beside the coordinator's "
-    "key file). " + _SERVE + ".",
+    Reason.KEY: "Start {them} with this cluster's key (the .agent.key file beside the "
+    "coordinator's key file). " + _SERVE + ".",
     Reason.NOT_AN_AGENT: "Another program has {port}/tcp of {host}: stop it, or give "
     "`preflight serve` another port (--control, and nodes.{node}.control in the cluster file).",
     Reason.DESCRIPTORS: "On {nodes}: raise the hard limit of open files (ulimit -Hn, or "
@@ -215,23 +223,30 @@ _FIXES_EMBEDDED = {
 }
 _FIXES_BY_KIND = {
     AGENT_UNREACHABLE.code: _SERVE + ", and open {port}/tcp to {hosts} from the coordinator.",
-    AGENT_REFUSED.code: "Cure what it says. " + _SERVE + ", with the key file and the version of "
-    "this coordinator.",
-    AGENT_LOST.code: "Look at what ended it, and start it again. " + _SERVE + ".",
+    AGENT_REFUSED.code: "Cure what {they_say}. " + _SERVE + ", with the key file and the version "
+    "of this coordinator.",
+    AGENT_LOST.code: "Look at what ended {them}, and start {them} again. " + _SERVE + ".",
 }
+_COORDINATORS_KEY = (
+    "No agent has this coordinator's key, so it is probably the coordinator's that is the wrong "
+    "one: look at key_file in the cluster file, or --key-file. If it is right: "
+)
+"""Before the step for `Reason.KEY`, where it is all agents that have another key."""
 
 
-def fix_for_absence(kind: Kind, reason: Reason, *, embedded: bool, dead: bool) -> str:
+def fix_for_absence(kind: Kind, reason: Reason, *, embedded: bool, dead: bool, every: bool) -> str:
     """The template of what to do about missing agents.
 
     `dead`: other nodes say that there is no host. An `embedded` agent is part of the command
-    that the user started, so nothing is to be started on its node.
+    that the user started, so nothing is to be started on its node. `every`: they are several,
+    and all that there are but an embedded one.
     """
     if dead:
         return NO_NEIGHBOUR.fix.replace("{destinations}", "{places}")
     if embedded:
         return _FIXES_EMBEDDED.get(reason, "Run again: {node}'s agent is part of this command.")
-    return _FIXES_BY_REASON.get(reason, _FIXES_BY_KIND[kind.code])
+    fix = _FIXES_BY_REASON.get(reason, _FIXES_BY_KIND[kind.code])
+    return _COORDINATORS_KEY + fix if every and reason is Reason.KEY else fix
 
 
 _ASK = "Ask the network team to allow {sources} to {destinations} on {ports}/{protocol}"

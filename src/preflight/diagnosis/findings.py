@@ -11,13 +11,14 @@ from preflight.diagnosis.grouping import (
     Group,
     describe,
     group_records,
-    list_nodes,
+    list_ends,
     name_nodes,
     short_ports,
 )
 from preflight.diagnosis.index import Index, canonical, is_vip
 from preflight.diagnosis.notes import LEFT_OUT
 from preflight.diagnosis.surroundings import node_findings
+from preflight.diagnosis.unheld import unheld_vips, vip_findings
 from preflight.model.observation import Failure
 from preflight.model.plan import Plan, Probe
 from preflight.model.report import Cause, Finding, FlowRecord, Verdict
@@ -41,6 +42,7 @@ def list_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> tu
     """Every finding of a run: that it was interrupted, then errors first."""
     found = [
         *_flow_findings(plan, index, records),
+        *vip_findings(plan, index, records),
         *_unsteady_vips(plan, index, records),
         *_source_findings(plan, index, records),
         *absence_findings(plan, index, records),
@@ -54,8 +56,9 @@ def list_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> tu
 
 def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> Iterator[Finding]:
     chosen: dict[Kind, list[int]] = defaultdict(list)
+    unheld = set(unheld_vips(plan, index, records))
     for number, record in enumerate(records):
-        kind = _kind_of(record)
+        kind = None if number in unheld else _kind_of(record)
         # One finding says that the run was interrupted, or what the plan left out; that is enough.
         said = index.interrupted or record.detail.startswith(LEFT_OUT)
         if kind is not None and not (kind is catalog.NOT_TESTED and said):
@@ -82,9 +85,10 @@ def _kind_of(record: FlowRecord) -> Kind | None:
 
 def _tell(kind: Kind, group: Group, plan: Plan, records: Sequence[FlowRecord]) -> Finding:
     trouble = group.trouble
+    sources, destinations = list_ends(group, records)
     words = {
-        "sources": list_nodes(group.sources, plan),
-        "destinations": list_nodes(group.destinations, plan),
+        "sources": sources,
+        "destinations": destinations,
         "ports": short_ports(group.ports),
         "protocol": trouble.protocol,
         "reporter": trouble.reporter or "a device",

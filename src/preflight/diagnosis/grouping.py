@@ -1,11 +1,11 @@
 """One cause, one line: records that one fix would cure, told together."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from preflight.diagnosis.naming import name_both, name_set
+from preflight.diagnosis.naming import listed, name_both, name_set
 from preflight.model.cluster import Protocol
 from preflight.model.plan import Family, Plan
 from preflight.model.report import Cause, FlowRecord, Verdict, Where
@@ -22,7 +22,6 @@ class Trouble(Struct, frozen=True, kw_only=True):
     """What records must have in common to be one line, but for their ends and ports."""
 
     protocol: Protocol
-    family: Family
     verdict: Verdict
     cause: Cause | None
     where: Where | None
@@ -39,8 +38,16 @@ class Group(Struct, frozen=True, kw_only=True):
     trouble: Trouble
     sources: tuple[str, ...]
     destinations: tuple[str, ...]
+    families: tuple[Family, ...]
     ports: Ranges
     flows: tuple[int, ...]
+
+
+class _Asked(Struct, frozen=True):
+    """What pairs must have in common to be in one group."""
+
+    families: tuple[Family, ...]
+    ports: Ranges
 
 
 def group_records(records: Sequence[FlowRecord], chosen: Iterable[int]) -> list[Group]:
@@ -51,18 +58,19 @@ def group_records(records: Sequence[FlowRecord], chosen: Iterable[int]) -> list[
         pairs[_trouble_of(record)][record.source, record.destination].append(number)
     groups: list[Group] = []
     for trouble, by_pair in pairs.items():
-        same_ports: dict[Ranges, dict[tuple[str, str], list[int]]] = defaultdict(dict)
+        same: dict[_Asked, dict[tuple[str, str], list[int]]] = defaultdict(dict)
         for pair, numbers in by_pair.items():
-            ports = union(*(parse_ports(records[number].ports) for number in numbers))
-            same_ports[ports][pair] = numbers
-        for ports, alike in same_ports.items():
-            groups += _blocks(trouble, ports, alike)
+            for asked, ours in _asked(records, numbers):
+                same[asked][pair] = ours
+        for asked, alike in same.items():
+            groups += _blocks(trouble, asked, alike)
     return sorted(groups, key=lambda group: group.flows)
 
 
 def describe(group: Group, plan: Plan) -> str:
     """`2 workers -> db1 25080/tcp`: the words of the table."""
-    suffix = f" over IPv{group.trouble.family}" if _is_dual(plan) else ""
+    alone = _is_dual(plan) and len(group.families) == 1
+    suffix = f" over IPv{group.families[0]}" if alone else ""
     sources, destinations = name_both(
         group.sources, group.destinations, [node.name for node in plan.nodes], _roles_of(plan)
     )
@@ -86,11 +94,44 @@ def short_ports(ranges: Ranges) -> str:
 
 def list_nodes(names: Sequence[str], plan: Plan) -> str:
     """`w1 (10.0.2.11), w2 (10.0.2.12)`: for a sentence that somebody will act on."""
-    addresses = {node.name: "/".join(node.addresses) for node in plan.nodes}
-    addresses |= {vip.name: vip.address for vip in plan.vips}
-    shown = [f"{name} ({addresses.get(name, '?')})" for name in names[:_MANY]]
+    addresses: dict[str, Sequence[str]] = {node.name: node.addresses for node in plan.nodes}
+    addresses |= {vip.name: (vip.address,) for vip in plan.vips}
+    return _list_places(names, addresses)
+
+
+def list_ends(group: Group, records: Sequence[FlowRecord]) -> tuple[str, str]:
+    """Sources and destinations as `list_nodes` has them, with the addresses of these flows only.
+
+    What works over the other family needs no rule.
+    """
+    addresses: dict[str, dict[str, None]] = defaultdict(dict)
+    for number in group.flows:
+        record = records[number]
+        addresses[record.source][record.source_address] = None
+        addresses[record.destination][record.destination_address] = None
+    places = {name: tuple(found) for name, found in addresses.items()}
+    return _list_places(group.sources, places), _list_places(group.destinations, places)
+
+
+def _list_places(names: Sequence[str], addresses: Mapping[str, Sequence[str]]) -> str:
+    shown = [f"{name} ({listed(addresses.get(name, ('?',)))})" for name in names[:_MANY]]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _asked(
+    records: Sequence[FlowRecord], numbers: Iterable[int]
+) -> Iterator[tuple[_Asked, list[int]]]:
+    """The records of one pair, by what is asked: families with the same ports together."""
+    by_family: dict[Family, list[int]] = defaultdict(list)
+    for number in numbers:
+        by_family[records[number].family].append(number)
+    alike: dict[Ranges, list[Family]] = defaultdict(list)
+    for family, ours in sorted(by_family.items()):
+        alike[union(*(parse_ports(records[number].ports) for number in ours))].append(family)
+    for ports, families in alike.items():
+        ours = [number for family in families for number in by_family[family]]
+        yield _Asked(tuple(families), ports), ours
 
 
 def _roles_of(plan: Plan) -> dict[str, list[str]]:
@@ -104,7 +145,6 @@ def _roles_of(plan: Plan) -> dict[str, list[str]]:
 def _trouble_of(record: FlowRecord) -> Trouble:
     return Trouble(
         protocol=record.protocol,
-        family=record.family,
         verdict=record.verdict,
         cause=record.cause,
         where=record.where,
@@ -116,25 +156,25 @@ def _trouble_of(record: FlowRecord) -> Trouble:
 
 
 def _blocks(
-    trouble: Trouble, ports: Ranges, pairs: dict[tuple[str, str], list[int]]
+    trouble: Trouble, asked: _Asked, pairs: dict[tuple[str, str], list[int]]
 ) -> list[Group]:
     """Cut pairs into blocks in which every source is paired with every destination."""
     sources = tuple(dict.fromkeys(source for source, _ in pairs))
     destinations = tuple(dict.fromkeys(destination for _, destination in pairs))
     if len(pairs) == sum(a != b for a in sources for b in destinations):
-        return [_group(trouble, ports, sources, destinations, pairs)]
+        return [_group(trouble, asked, sources, destinations, pairs)]
     towards: dict[str, list[str]] = defaultdict(list)
     for source, destination in pairs:
         towards[destination].append(source)
     blocks: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for destination, found in towards.items():
         blocks[tuple(found)].append(destination)
-    return [_group(trouble, ports, a, tuple(b), pairs) for a, b in blocks.items()]
+    return [_group(trouble, asked, a, tuple(b), pairs) for a, b in blocks.items()]
 
 
 def _group(
     trouble: Trouble,
-    ports: Ranges,
+    asked: _Asked,
     sources: tuple[str, ...],
     destinations: tuple[str, ...],
     pairs: dict[tuple[str, str], list[int]],
@@ -144,7 +184,8 @@ def _group(
         trouble=trouble,
         sources=sources,
         destinations=destinations,
-        ports=ports,
+        families=asked.families,
+        ports=asked.ports,
         flows=tuple(sorted(number for found in numbers for number in found)),
     )
 

@@ -34,7 +34,7 @@ def name_set(
     left = set(names)
     rest = [name for name in nodes if name not in but]
     if len(left) > 2 and left == set(rest):
-        return f"{'the other' if but else 'all'} {len(rest)} nodes"
+        return f"{'all' if len(rest) == len(nodes) else 'the other'} {len(rest)} nodes"
     parts: list[str] = []
     for role, members in sorted(roles.items(), key=lambda item: -len(item[1])):
         others = [name for name in members if name not in but]

@@ -58,7 +58,7 @@ def diagnose(plan: Plan, observations: Observations, *, strict: bool = False) ->
         finished=observations.finished,
         interrupted=observations.interrupted,
         phases=observations.phases,
-        summary=_summary(told),
+        summary=_summary(told, plan.narrowed_from),
         agents=tuple(_agent_record(node, index) for node in plan.nodes),
         rules=tuple(
             RuleRecord(name=rule.name, why=rule.why, source=rule.source_text, profile=rule.profile)
@@ -115,7 +115,7 @@ def _records(
     return told
 
 
-def _summary(told: list[tuple[FlowRecord, Ranges]]) -> Summary:
+def _summary(told: list[tuple[FlowRecord, Ranges]], narrowed_from: int | None) -> Summary:
     counts = dict.fromkeys(Verdict, 0)
     for by_verdict in _ports_by_verdict(told):
         counted: Ranges = ()
@@ -131,7 +131,12 @@ def _summary(told: list[tuple[FlowRecord, Ranges]]) -> Summary:
         intercepted=counts[Verdict.INTERCEPTED],
         untested=counts[Verdict.UNTESTED],
     )
-    return Summary(ok=all(record.ok for record, _ in told), records=len(told), flows=flows)
+    return Summary(
+        ok=all(record.ok for record, _ in told),
+        records=len(told),
+        flows=flows,
+        narrowed_from=narrowed_from,
+    )
 
 
 def _ports_by_verdict(

@@ -105,7 +105,8 @@ def _reset(story: Story) -> str:
         )
     return (
         f"{flow.source}'s connections to {story.place} were refused with a TCP reset although "
-        f"{flow.destination} was listening: a firewall sends it, not the service"
+        f"{flow.destination} was listening: a firewall sends it, or a redirect to a port that "
+        "nobody holds"
     )
 
 

@@ -141,8 +141,11 @@ class LabCluster:
 
     def check(self, where: str, *options: str, **streams: Unpack[ProcessOptions]) -> Popen:
         """Start `preflight check` on a node of the site."""
-        argv = [*PREFLIGHT, "check", "--cluster", str(self.file), *options]
-        return self.site.popen(where, argv, **streams)
+        return self.site.popen(where, [*self.check_argv(), *options], **streams)
+
+    def check_argv(self) -> list[str]:
+        """`preflight check` of this cluster, to be run on its embedded node."""
+        return [*PREFLIGHT, "check", "--cluster", str(self.file)]
 
     def log(self, name: str) -> str:
         """What a node's agent wrote."""

@@ -93,9 +93,11 @@ class Lab:
         """Run a program to its end, within `patience` seconds, with `text` as its input."""
         return self._run([*self._entry(where), *argv], check=check, patience=patience, text=text)
 
-    def shell_command(self, where: str) -> str:
-        """What a user types in another terminal to look around there while the lab is up."""
-        return shlex.join([*self._entry(where), "bash"])
+    def typed(self, where: str, argv: Sequence[str] = ("bash",)) -> str:
+        """What a user types in another terminal to run that there while the lab is up: a shell,
+        unless told otherwise.
+        """
+        return shlex.join([*self._entry(where), *argv])
 
     def end(self, process: Popen, *, patience: float = 2.0) -> int:
         """SIGTERM, and after `patience` seconds SIGKILL. Returns the exit status."""

@@ -17,6 +17,14 @@ that, because one that comes a millisecond early gets none."""
 SLOW_SECOND_LOOK_INTERVAL = 2.2
 """Seconds. A router's `prohibit` or `unreachable` route pays twice for each error, so that it
 sends one in two seconds at most."""
+HOLD_PATIENCE = 5.0
+"""Seconds that agents may take to open their listeners."""
+COLLECT_PATIENCE = 5.0
+"""Seconds that agents may take to tell what their listeners saw."""
+RELEASE_PATIENCE = 2.0
+"""Seconds that agents may take to let go."""
+GRACE = 1.5
+"""Seconds beyond its own deadline that an agent may take to say that it is done."""
 SLOW_PATIENCE = 3.3
 """Seconds. A router that looks for a host in vain says so after 3.1 s."""
 
@@ -166,3 +174,6 @@ class Plan(Struct, frozen=True, kw_only=True):
     limits: Limits
     notes: tuple[str, ...] = ()
     """What the plan leaves out and why: flows of a node to itself, roles without a node."""
+    narrowed_from: int | None = None
+    """How many flows the whole cluster has (source, destination, protocol, family, port), where
+    the run was narrowed to fewer."""

@@ -213,6 +213,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     records: int
     """How many entries `Report.flows` has."""
     flows: FlowCounts
+    narrowed_from: int | None = None
+    """How many flows the whole cluster has, where the run was narrowed to fewer by --only, --from,
+    --to or --port."""
 
 
 class RuleRecord(Struct, frozen=True, kw_only=True):

@@ -195,7 +195,7 @@ def _read(path: Path, wanted: str) -> tuple[str, tuple[str, ...]]:
     """The file's text after its first line, which must be the wanted one, and warnings."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
             content = file.read(MAX_KEY_FILE + 1)
     except FileNotFoundError:
         raise KeyFileError(_how_to_get(path, wanted)) from None
@@ -207,9 +207,20 @@ def _read(path: Path, wanted: str) -> tuple[str, tuple[str, ...]]:
         raise KeyFileError(_what_is_wrong(path, first))
     if len(content) > MAX_KEY_FILE:
         raise _damaged(path)
-    if mode & 0o077:
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077 and not _is_given_by_root(status):
         return rest, (f"{path} can be read by others (mode {mode:04o}): chmod 600 {path}",)
     return rest, ()
+
+
+def _is_given_by_root(status: os.stat_result) -> bool:
+    """Whether root gave the file to a group of ours to read, as Kubernetes does with a Secret and
+    `fsGroup` (0440): we could not make it any stricter.
+    """
+    ours = {os.getegid(), *os.getgroups()}
+    only_read = stat.S_IMODE(status.st_mode) & 0o077 == stat.S_IRGRP
+    by_root = status.st_uid == 0 != os.geteuid()
+    return only_read and by_root and status.st_gid in ours
 
 
 def _how_to_get(path: Path, wanted: str) -> str:

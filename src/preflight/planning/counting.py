@@ -2,7 +2,15 @@
 
 from msgspec import Struct
 
-from preflight.model.plan import SECOND_LOOK_INTERVAL, Plan
+from preflight.model.plan import (
+    COLLECT_PATIENCE,
+    GRACE,
+    HOLD_PATIENCE,
+    RELEASE_PATIENCE,
+    SECOND_LOOK_INTERVAL,
+    Limits,
+    Plan,
+)
 from preflight.planning.sharing import (
     MOST_ATTEMPTS,
     TRIES_OF_A_LOOK,
@@ -44,6 +52,12 @@ class PlanCount(Struct, frozen=True, kw_only=True):
     control: tuple[ControlConnection, ...]
 
 
+def most_seconds(limits: Limits) -> float:
+    """All phases of a run, each as long as it may take, in seconds."""
+    looking = limits.deadline + GRACE + limits.second_look + GRACE
+    return limits.greet + HOLD_PATIENCE + looking + COLLECT_PATIENCE + RELEASE_PATIENCE
+
+
 def count(plan: Plan) -> PlanCount:
     """Count what a plan will do, and what it can leave behind."""
     limits = plan.limits
@@ -76,6 +90,6 @@ def count(plan: Plan) -> PlanCount:
         datagrams=FEWEST_DATAGRAMS * ports["udp"],
         most_datagrams=MOST_DATAGRAMS * ports["udp"],
         state_entries=most_connections + ports["udp"] + TRIES_OF_A_LOOK * looks + dials,
-        seconds=limits.greet + limits.deadline + limits.second_look,
+        seconds=most_seconds(limits),
         control=control,
     )

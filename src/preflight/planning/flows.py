@@ -92,7 +92,10 @@ def narrow(
         if left_over:
             kept.append(structs.replace(flow, ports=left_over))
     if not kept:
-        raise ConfigError("no flow of the cluster fits --only, --from, --to and --port")
+        given = {"--only": only, "--from": sources, "--to": destinations, "--port": ports}
+        options = [option for option, value in given.items() if value]
+        together = " and ".join((", ".join(options[:-1]), options[-1]) if options[1:] else options)
+        raise ConfigError(f"no flow of the cluster fits {together}")
     return tuple(kept)
 
 

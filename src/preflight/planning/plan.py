@@ -67,6 +67,7 @@ def make_plan(
         name for probe in probes for name in probe.answerers
     }
     used_rules = {flow.rule for flow in flows}
+    everything = expand_flows(cluster, profile)
     return Plan(
         run_id=run_id,
         cluster=cluster.name,
@@ -103,9 +104,10 @@ def make_plan(
         probes=probes,
         limits=structs.replace(limits, deadline=_fit_deadline(probes, limits)),
         notes=(
-            *_notes(flows, cluster, profile, used_nodes),
+            *_notes(flows, everything, cluster, profile, used_nodes),
             *_sample_note(flows, probes, limits.sample),
         ),
+        narrowed_from=_count_flows(everything) if flows != everything else None,
     )
 
 
@@ -212,11 +214,14 @@ def _fit_deadline(probes: Iterable[Probe], limits: Limits) -> float:
 
 
 def _notes(
-    flows: tuple[Flow, ...], cluster: Cluster, profile: Profile, used_nodes: set[str]
+    flows: tuple[Flow, ...],
+    everything: tuple[Flow, ...],
+    cluster: Cluster,
+    profile: Profile,
+    used_nodes: set[str],
 ) -> Iterable[str]:
     """What is left out, and why."""
     yield from cluster.warnings
-    everything = expand_flows(cluster, profile)
     if flows != everything:
         whole, ours = _count_flows(everything), _count_flows(flows)
         yield f"narrowed: {ours:,} of the cluster's {whole:,} flows are checked"

@@ -15,7 +15,8 @@ class Cell(NamedTuple):
 
     mark: Mark
     bad: int
-    """How many did not pass: flows, or pairs of nodes in a matrix of roles."""
+    """How many have this mark: flows, or pairs of nodes in a matrix of roles. 0 where all passed.
+    What has a better mark, though not the best, is told below the matrix."""
 
 
 class Matrix(NamedTuple):
@@ -56,8 +57,10 @@ def make_matrix(report: Report) -> Matrix:
 
 
 def _cell(records: list[FlowRecord], *, of_roles: bool) -> Cell:
-    bad = [record for record in records if mark_of(record) is not Mark.PASSED]
-    worst = max((mark_of(record) for record in bad), default=Mark.PASSED)
+    worst = max(map(mark_of, records), default=Mark.PASSED)
+    if worst is Mark.PASSED:
+        return Cell(worst, 0)
+    bad = [record for record in records if mark_of(record) is worst]
     if of_roles:
         return Cell(worst, len({(record.source, record.destination) for record in bad}))
     return Cell(worst, count_flows(bad))

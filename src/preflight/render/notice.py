@@ -1,8 +1,10 @@
 """What a run will do, for those who guard the network: a text to send to them beforehand."""
 
+import math
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from preflight.diagnosis.naming import listed
 from preflight.model.plan import Close, Plan
 from preflight.planning import PlanCount, count, sample_ports
 from preflight.ports import count_ports, format_ports
@@ -11,6 +13,8 @@ from preflight.render.plan_text import place
 from preflight.wire.challenge import MAGIC
 
 _WIDTH = 78
+_LOOKS_LIKE_A_SCAN = 20
+"""Ports of one range; detectors of scans count about as many of one source."""
 _BLANK = "_" * 30
 
 
@@ -23,7 +27,7 @@ def render_notice(plan: Plan) -> str:
         ["WHAT WILL BE SEEN", *_manner(plan, counted)],
         ["HOW TO RECOGNISE IT", *_marks(plan.limits.close)],
         ["WHAT REMAINS", *_remains(counted)],
-        ["CONNECTIONS OF THE TEST ITSELF", *_control(counted)],
+        ["CONNECTIONS OF THE TEST ITSELF", *_control(plan, counted)],
         ["CONNECTIONS THAT ARE TRIED"],
         *(list(_block(plan, group)) for group in group_flows(plan)),
     ]
@@ -37,11 +41,28 @@ def _opening(plan: Plan, counted: PlanCount) -> list[str]:
         _wrapped(
             f"We will test whether the network lets through what the cluster {plan.cluster} needs "
             f"({', '.join(plan.profiles)}). The test runs between {len(plan.nodes)} machines of "
-            "ours, with the tool preflight running on each of them. It is no attack and no scan: "
+            "ours, with the tool preflight running on each of them. It is no attack: "
             f"only the {counted.flows:,} flows and the control connections listed below are "
             "tried, and no other address is contacted."
         ),
+        *_looks_like(plan),
     ]
+
+
+def _looks_like(plan: Plan) -> Iterator[str]:
+    """Ranges that something that watches for scans will tell of."""
+    wide = dict.fromkeys(
+        f"{format_ports((one,))}/{flow.protocol}"
+        for flow in plan.flows
+        for one in flow.ports
+        if count_ports(sample_ports((one,), plan.limits.sample)) >= _LOOKS_LIKE_A_SCAN
+    )
+    if wide:
+        yield ""
+        yield _wrapped(
+            f"To an intrusion detection system it will look like a port scan of {listed([*wide])}: "
+            "many ports are tried within seconds, from the sources that are listed with them."
+        )
 
 
 def _manner(plan: Plan, counted: PlanCount) -> Iterator[str]:
@@ -62,7 +83,7 @@ def _manner(plan: Plan, counted: PlanCount) -> Iterator[str]:
         yield _item(
             f"a sample: of each range with more ports, only {plan.limits.sample:,} ports are tried"
         )
-    yield _item(f"about {counted.seconds:,.0f} seconds at most, from first to last packet")
+    yield _item(f"{math.ceil(counted.seconds):,} seconds at most, from first to last packet")
 
 
 def _marks(close: Close) -> Iterator[str]:
@@ -90,12 +111,16 @@ def _remains(counted: PlanCount) -> Iterator[str]:
     )
 
 
-def _control(counted: PlanCount) -> Iterator[str]:
+def _control(plan: Plan, counted: PlanCount) -> Iterator[str]:
     if not counted.control:
         yield _item("none")
         return
     yield _item("for the time of the test only: TLS 1.3, both sides with certificates of our own")
-    yield _item(f"from: the machine that runs the test, {_BLANK}")
+    embedded = [node for node in plan.nodes if node.embedded]
+    for node in embedded:
+        yield _item(f"from: {', '.join(node.addresses)} ({node.name}, which runs the test)")
+    if not embedded:
+        yield _item(f"from: the machine that runs the test, {_BLANK}")
     for control in counted.control:
         yield _item(f"to: {place(control.address, control.port)}/tcp ({control.node})")
 

@@ -1,5 +1,6 @@
 """What a run will do, for the one who starts it: `preflight plan`."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 
@@ -44,7 +45,7 @@ def cost_lines(counted: PlanCount, limits: Limits) -> Iterator[str]:
         yield "closing: the source resets each TCP connection; no side keeps it in TIME_WAIT"
     else:
         yield "closing: the source ends each TCP connection in order (FIN), and keeps TIME_WAIT"
-    yield f"duration: about {counted.seconds:,.0f} s at most"
+    yield f"duration: {math.ceil(counted.seconds):,} s at most, all phases together"
     yield (
         f"firewall state: at most {counted.state_entries:,} entries in a table that sees all of it"
     )

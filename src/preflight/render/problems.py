@@ -1,11 +1,12 @@
 """What is wrong in a report, grouped so that one cause is one `Problem`. Pure: no Rich here."""
 
+import re
 from typing import Literal, NamedTuple, TypeAlias
 
 from preflight.diagnosis.naming import listed
 from preflight.diagnosis.notes import INTERRUPTED, LEFT_OUT
 from preflight.model.observation import Reason
-from preflight.model.report import Cause, FlowRecord, Report, Verdict, Where
+from preflight.model.report import AgentRecord, Cause, FlowRecord, Report, Verdict, Where
 from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.naming import Box, Names, boxes
 from preflight.render.words import CAUSES, WHERES, count, ports_text
@@ -18,6 +19,10 @@ _AGENT_STATES = {
     "refused": "agent refuses to take part",
     "lost": "agent lost during the run",
 }
+_NOBODY = "in the source's own network segment, where nobody answers for the address"
+"""`source-egress` of `no-neighbour`: the packet never left the source, which is not to blame."""
+_PLACE = re.compile(r"\[[0-9A-Fa-f:.]+\]:\d+|\d+\.\d+\.\d+\.\d+(:\d+)?")
+"""An address, with its port: `10.0.1.11:10888`, `[fd00::11]:10888`."""
 _MOST_ITEMS = 5
 _SECTIONS: tuple[Section, ...] = ("error", "warning", "untested")
 
@@ -70,7 +75,8 @@ def find_problems(report: Report) -> list[Problem]:
         elif record.cause is Cause.SKIPPED and record.detail.startswith(LEFT_OUT):
             left_out.append(record)
         else:
-            symptoms.setdefault(_symptom(record, mark), []).append(record)
+            symptom = _symptom(record, mark, to_vip=record.destination in names.vips)
+            symptoms.setdefault(symptom, []).append(record)
     found = _untried(cut_short, "the run was interrupted")
     found += _untried(left_out, LEFT_OUT)
     found += _agent_problems(report, names, without_agent)
@@ -87,13 +93,16 @@ def _missing_agent(record: FlowRecord, absent: set[str]) -> str | None:
     return next((name for name in (record.source, record.destination) if name in absent), None)
 
 
-def _symptom(record: FlowRecord, mark: Mark) -> Symptom:
+def _symptom(record: FlowRecord, mark: Mark, *, to_vip: bool) -> Symptom:
     sections: dict[bool | None, Section] = {False: "error", True: "warning", None: "untested"}
     reporters = {
         None: "",
         record.source_address: "the source itself",
         record.destination_address: "the destination itself",
     }
+    if to_vip and record.cause is Cause.ICMP_HOST_UNREACHABLE:
+        # A VIP that is on no machine: each source hears it from another address of its router.
+        reporters[record.reported_by] = "the routers"
     return Symptom(
         section=sections[record.ok],
         mark=mark,
@@ -124,13 +133,13 @@ def _agent_problems(
     for agent in report.agents:
         not_called = report.interrupted and agent.reason is Reason.NOT_CALLED
         if agent.node in without_agent and not not_called:
-            # Each says since when the other run holds it: that is one and the same run.
-            same = agent.reason if agent.reason is Reason.HELD else agent.detail
-            alike.setdefault((agent.state, same), []).append(agent.node)
+            alike.setdefault((agent.state, _without_own(agent)), []).append(agent.node)
             details[agent.node] = agent.detail
     found = []
     for (state, _), nodes in alike.items():
         detail = details[nodes[0]]
+        if len({details[node] for node in nodes}) > 1:
+            detail += f" (and {len(nodes) - 1} more like it)"
         records = [record for node in nodes for record in without_agent[node]]
         flows = count_flows(records)
         these = "it" if len(nodes) == 1 else "them"
@@ -139,6 +148,15 @@ def _agent_problems(
         notes = (detail,) if detail else ()
         found.append(Problem("untested", Mark.UNTESTED, headline, notes, flows, tuple(records)))
     return found
+
+
+def _without_own(agent: AgentRecord) -> str:
+    """What is said of an agent, without what is its own in it: where it was called, and since
+    when another run holds it, which is one and the same run.
+    """
+    if agent.reason in {Reason.HELD, Reason.KEY, Reason.NO_HOST, Reason.NOT_AN_AGENT}:
+        return agent.reason
+    return _PLACE.sub("…", agent.detail)
 
 
 class _Describer:
@@ -278,10 +296,12 @@ def _explained(symptom: Symptom, records: list[FlowRecord]) -> list[str]:
         lines = [CAUSES[symptom.cause]]
         lines += [f"for example: {one}" for one in sentences if one][:1]
     if symptom.where is not None:
-        lines.append(f"where: {WHERES[symptom.where]}{_left_over(records)}")
-    owners = dict.fromkeys(one.evidence.owner for one in records)
-    if any(owners):
-        lines.append("held by " + listed([owner for owner in owners if owner]))
+        place = _NOBODY if symptom.cause is Cause.NO_NEIGHBOUR else WHERES[symptom.where]
+        lines.append(f"where: {place}{_left_over(records)}")
+    owners = dict.fromkeys(one.evidence.owner for one in records if one.evidence.owner)
+    unnamed = [owner for owner in owners if not any(owner in line for line in lines)]
+    if unnamed:
+        lines.append("held by " + listed(unnamed))
     return lines
 
 

@@ -5,9 +5,10 @@ ASCII. Everything that came from outside (names, reasons, what agents said) is s
 control characters, so that no agent can write to the user's terminal.
 """
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from preflight.model.report import Finding, Report
 from preflight.render.marks import MEANINGS, SIGNS, Mark, count_flows, mark_of
 from preflight.render.matrix import Matrix, make_matrix
 from preflight.render.problems import Problem, Section, find_problems
+from preflight.render.reservations import reservations
 from preflight.render.words import PHASES, count, seconds
 
 STYLES = {
@@ -35,9 +37,12 @@ _TITLES: dict[Section, str] = {
     "warning": "Warnings",
     "untested": "Not tested",
 }
+_LAST_PHASE = "release"
 _MOST_PROBLEMS = 40
 _UNBOUNDED = 10_000
 _SEVERITIES = ("error", "warning", "info")
+_TOLD_ABOVE = frozenset({"interrupted", "agent-unreachable", "agent-refused", "agent-lost"})
+"""Codes of findings that the first line or a problem's line tells, also without any flow."""
 _VERDICT_STYLES = {
     "open": "green",
     "degraded": "yellow",
@@ -57,7 +62,24 @@ def render_table(report: Report, console: Console) -> None:
         parts.extend(page.section(section, [one for one in problems if one.section == section]))
     parts.extend(page.findings(report, problems))
     parts.append(page.legend(matrix, problems))
-    console.print(Group(*parts), highlight=False)
+    console.print(_Trimmed(Group(*parts)), highlight=False)
+
+
+class _Trimmed:
+    """What it holds, without the blanks that fill a line up to the width of the terminal."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in Segment.split_lines(console.render(self._whole, options)):
+            words = [one for one in line if not one.control]
+            while words and not words[-1].text.strip():
+                words.pop()
+            yield from words[:-1]
+            for last in words[-1:]:
+                yield Segment(last.text.rstrip(), last.style)
+            yield Segment.line()
 
 
 class _Page:
@@ -89,11 +111,16 @@ class _Page:
             number = getattr(flows, verdict)
             counts.append(f"{number:,} {verdict}, ", style if number else "dim")
         counts.append(f"of {flows.total:,}")
+        if report.summary.narrowed_from is not None:
+            counts.append(f" (narrowed from {report.summary.narrowed_from:,})")
         took = ", ".join(
             f"{PHASES.get(phase.name, phase.name)} {seconds(phase.elapsed_ms)}"
             for phase in report.phases
         )
         whole = seconds(sum(phase.elapsed_ms for phase in report.phases))
+        if report.interrupted and not any(phase.name == _LAST_PHASE for phase in report.phases):
+            # It was killed, and the run file does not say how long after the last whole phase.
+            whole = f"at least {whole}"
         lines = Table.grid(padding=(0, 2))
         lines.add_row("flows", counts)
         agents = f"{len(report.agents) - len(missing)} of {len(report.agents)} ready"
@@ -108,7 +135,6 @@ class _Page:
     def _outcome(self, report: Report) -> Text:
         bad = count_flows(flow for flow in report.flows if flow.ok is False)
         unknown = count_flows(flow for flow in report.flows if flow.ok is None)
-        warned = count_flows(flow for flow in report.flows if mark_of(flow) is Mark.WARNING)
         cut = " (interrupted)" if report.interrupted else ""
         if bad:
             also = f", {unknown:,} not tested" if unknown else ""
@@ -120,11 +146,15 @@ class _Page:
             untested = f"{count(unknown, 'flow')} {verb} not tested"
             words = f"NOT KNOWN{cut}: nothing failed, but {untested}"
             return self.text(words, "bold magenta")
-        also = f", {warned:,} with a warning" if warned else ""
-        connected = count_flows(flow for flow in report.flows if flow.proof == "connection")
-        # Another program holds the port: it may be the service, or be in the service's way.
-        also += f", {connected:,} by connection only" if connected else ""
-        return self.text(f"OK{cut}: every required flow works{also}", "bold green")
+        if report.summary.narrowed_from is None:
+            words = "every required flow works"
+        else:
+            total = report.summary.flows.total
+            verb = "was checked works" if total == 1 else "were checked work"
+            words = f"the {count(total, 'flow')} that {verb}"
+            words += f" (narrowed from {report.summary.narrowed_from:,})"
+        words = "; ".join([words, *reservations(report)])
+        return self.text(f"OK{cut}: {words}", "bold green")
 
     def matrix(self, matrix: Matrix) -> list[RenderableType]:
         """The matrix in the widest form that fits: names, numbers, numbers without counts."""
@@ -183,7 +213,7 @@ class _Page:
             return []
         parts: list[RenderableType] = [self.title(_TITLES[section])]
         for problem in problems[:_MOST_PROBLEMS]:
-            notes = [self.text(note, "dim") for note in problem.notes]
+            notes = [self.text(note) for note in problem.notes]
             style = STYLES[problem.mark].replace("bold ", "")
             head = self.text(problem.headline, "bold")
             parts.append(_block(Text(self.sign(problem.mark), style), head, *notes))
@@ -194,37 +224,40 @@ class _Page:
         return parts
 
     def findings(self, report: Report, problems: list[Problem]) -> list[RenderableType]:
-        """What else was noticed, and what to do: each fix once, in the order of the problems."""
+        """What else was noticed, and what to do: each fix once, in the order of the problems.
+
+        So every step has its reason above it.
+        """
         fixes: dict[str, list[Finding]] = {}
         noticed: list[Finding] = []
         for finding in _in_order(report, problems):
             if finding.fix:
                 fixes.setdefault(finding.fix, []).append(finding)
-            elif not _shown_above(report, finding):
+            if not _shown_above(report, finding):
                 noticed.append(finding)
         parts: list[RenderableType] = []
         if noticed:
             parts.append(self.title("Also noticed"))
-            parts.extend(_block(Text("-"), *self._words(report, one)) for one in noticed)
+        for one in noticed:
+            detail = [self.text(one.detail)] if one.detail else []
+            parts.append(_block(Text("-"), self._title(one), *detail))
         if fixes:
             parts.append(self.title("What to do next"))
         for number, (fix, findings) in enumerate(fixes.items(), start=1):
-            lines = [line for one in findings for line in self._words(report, one)]
+            lines = map(self._title, findings)
             parts.append(_block(Text(f"{number}.", "bold"), *lines, self.text(fix)))
         return parts
 
-    def _words(self, report: Report, finding: Finding) -> list[Text]:
-        """Its title; and its detail, unless the problem above has said as much."""
-        said = _shown_above(report, finding) or not finding.detail
-        title = self.text(finding.title.replace(" -> ", " → "), "bold")
-        return [title] if said else [title, self.text(finding.detail, "dim")]
+    def _title(self, finding: Finding) -> Text:
+        return self.text(finding.title.replace(" -> ", " → "), "bold")
 
     def legend(self, matrix: Matrix, problems: list[Problem]) -> RenderableType:
         """The signs that this report uses."""
         marks = {cell.mark for cell in matrix.cells.values()} | {one.mark for one in problems}
         words = [f"{self.sign(mark)} {MEANINGS[mark]}" for mark in sorted(marks)]
         if any(cell.bad for cell in matrix.cells.values()):
-            words.append(f"a number: that many {'pairs of nodes' if matrix.of_roles else 'flows'}")
+            counted = "pairs of nodes" if matrix.of_roles else "flows"
+            words.append(f"a number: that many {counted} with this sign")
         if any(
             (row, column) not in matrix.cells for row in matrix.rows for column in matrix.columns
         ):
@@ -272,6 +305,8 @@ def _in_order(report: Report, problems: list[Problem]) -> list[Finding]:
 
 
 def _shown_above(report: Report, finding: Finding) -> bool:
-    """Whether every flow of the finding is in a problem's line."""
+    """Whether every flow of the finding is in a problem's line, or it is told there itself."""
+    if finding.code in _TOLD_ABOVE:
+        return True
     flows = [report.flows[place] for place in finding.flows]
     return bool(flows) and all(mark_of(flow) is not Mark.PASSED for flow in flows)

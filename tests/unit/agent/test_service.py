@@ -15,7 +15,7 @@ from preflight.agent.lease import Lease, Pulse
 from preflight.agent.listeners import Listeners
 from preflight.agent.service import Agent
 from preflight.errors import LimitError
-from preflight.model.observation import ListenerState, Reason
+from preflight.model.observation import Facts, ListenerState, Reason
 from preflight.model.plan import Listen, Probe, ProbeOrder, Share
 from preflight.net.conversation import (
     ConversationEnded,
@@ -195,6 +195,12 @@ async def test_greetings_that_are_refused(
     assert refused.reason is reason
     # It cost the agent nothing.
     await expect(await call(GREET), Welcome)
+
+
+def test_a_machines_other_addresses_are_those_that_somebody_could_mean() -> None:
+    addresses = ("10.0.1.12", "127.0.0.1", "169.254.3.4", "::1", "fd00::12", "fe80::1")
+    facts = Facts(hostname="m1", addresses=addresses)
+    assert list(service._reachable(facts)) == ["10.0.1.12", "fd00::12"]
 
 
 async def test_what_is_no_greeting_is_refused(call: Call) -> None:

@@ -43,9 +43,21 @@ def test_help_waits_for_nothing_that_a_command_needs() -> None:
 
 @pytest.mark.parametrize("words", [["chekc"], ["--verison"], ["diagnose"]])
 def test_wrong_words_are_usage_errors(words: list[str]) -> None:
-    done = run(*words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "Traceback" not in done.stderr
+    assert "--help)" in sentence(run(*words))
+
+
+def test_without_a_word_it_prints_its_help() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "Usage:" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_flags_take_no_value(command: str) -> None:
+    lines = run(command, "--help").stdout.splitlines()
+    flags = [line for line in lines if "<bool>" in line]
+    assert all("--help" in line for line in flags)  # that one is typer's own
 
 
 @pytest.mark.parametrize("error", [PreflightError, LimitError])
@@ -54,7 +66,7 @@ def test_what_stops_us_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise error("it can't be done")
 
     monkeypatch.setattr(app_module, "app", fail)
@@ -67,7 +79,7 @@ def test_what_stops_us_is_one_sentence(
 def test_an_error_of_the_system_names_its_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise PermissionError(13, "Permission denied", "/etc/shadow")
 
     monkeypatch.setattr(app_module, "app", fail)

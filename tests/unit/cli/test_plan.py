@@ -99,6 +99,15 @@ def test_a_narrowed_plan_at_another_rate(file: Path) -> None:
     assert "rate: no limit" in run("--cluster", file, "--rate", "max").stdout
 
 
+def test_commas_separate_what_a_run_is_narrowed_to(file: Path) -> None:
+    by_commas = run("--cluster", file, "--from", "w1,ops", "--to", "db1, w2").stdout
+    repeated = ("--from", "w1", "--from", "ops", "--to", "db1", "--to", "w2")
+    assert by_commas == run("--cluster", file, *repeated).stdout
+    pairs = run("--cluster", file, "--only", "worker:mongodb,client:w1").stdout
+    assert "w1, w2 → db1" in pairs
+    assert "ops → w1" in pairs
+
+
 def test_a_gentler_plan_says_what_it_leaves_out(file: Path) -> None:
     options = ("--sample", "3", "--max-half-open", "500", "--close", "fin")
     text = run("--cluster", file, *options).stdout
@@ -148,7 +157,14 @@ def test_the_notice_has_all_that_a_security_team_asks(file: Path) -> None:
     assert "Name and telephone: ____" in text
     assert "at most 5,000 new connections a second" in text
     assert "nothing\n    stays open" in text
+    assert "from: 10.0.9.5 (ops, which runs the test)" in text
     assert "to: 10.0.1.11:10888/tcp (m1)" in text
+    said = " ".join(text.split())
+    assert "will look like a port scan of 30000-32767/tcp: many ports" in said
+    few = " ".join(run("--cluster", file, "--notice", "--port", "1-29999").stdout.split())
+    assert "port scan" not in few
+    assert "port scan" not in run("--cluster", file, "--notice", "--sample", "5").stdout
+    assert "from: the machine that runs the test, ____" in few
     database = section(text, "--- mongodb: 25080/tcp")
     assert database.splitlines()[2:] == [
         "SOURCE:",

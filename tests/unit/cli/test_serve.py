@@ -1,5 +1,6 @@
 """`preflight serve` as a process: how it begins, how it ends, and where it listens."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight.cli.serve_command import _listening_place
+from preflight.cli.serve_command import _holder, _listening_place
 from preflight.errors import ConfigError
 from preflight.model.cluster import DEFAULT_CONTROL_PORT
 from preflight.net.keys import write_keys
@@ -69,7 +70,15 @@ def test_a_taken_control_port(key: Path) -> None:
     with socket.create_server((A, 0)) as holder:
         port = holder.getsockname()[1]
         said = sentence(run("serve", "--key-file", key, "--control", f"{A}:{port}"))
-    assert said == f"the control port can't be opened on {A}, port {port}: it is in use"
+    assert said.startswith(f"the control port can't be opened on {A}, port {port}: it is in use")
+    assert f"(pid {os.getpid()}): stop that, or take another port (--control :PORT here" in said
+
+
+def test_a_control_port_that_is_taken_on_one_of_all_addresses(key: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        assert f"(pid {os.getpid()})" in _holder(None, port)
+        assert "in use" in sentence(run("serve", "--key-file", key, "--control", f":{port}"))
 
 
 def test_an_address_of_another_machine(key: Path) -> None:
@@ -124,6 +133,11 @@ def test_a_key_file_that_others_can_read_is_a_warning(key: Path) -> None:
 )
 def test_where_it_listens(control: str | None, place: tuple[str | None, int]) -> None:
     assert _listening_place(control) == place
+
+
+def test_a_port_alone_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigError, match="--control: a port alone is written :10888"):
+        _listening_place("10888")
 
 
 @pytest.mark.parametrize("control", ["", ":", "m1", "m1:7", "10.0.0.1:0", "10.0.0.1:x", "*:99999"])

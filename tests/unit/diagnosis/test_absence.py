@@ -93,6 +93,21 @@ def test_nodes_without_an_agent_share_a_finding_unless_their_ports_differ() -> N
     assert "11000/tcp" in second.fix
 
 
+def test_where_no_agent_has_the_key_the_coordinators_is_doubted_first() -> None:
+    world = embed(pair().node("m2", "10.0.1.12"), "w1")
+    for name in ("m1", "m2"):
+        world.agent(name, "refused", reason=Reason.KEY)
+
+    fix = only(world).fix
+
+    assert fix.startswith("No agent has this coordinator's key")
+    assert "Start them with this cluster's key" in fix
+
+    world.agent("m2", "ready", reason=Reason.OTHER)
+    fix = only(world).fix
+    assert fix.startswith("Start it with this cluster's key")
+
+
 def test_address_that_nothing_leads_to_is_asked_about_first() -> None:
     world = pair().silent("w1", "m1", "6443")
     world.agent("m1", "unreachable", reason=Reason.NO_HOST, detail="No route to host")

@@ -287,6 +287,56 @@ def test_port_that_is_held_on_all_addresses_of_a_node_names_none() -> None:
     assert only(world, "port-occupied").title == "m1 6443/tcp held by nginx"
 
 
+def test_vip_that_is_on_no_machine_is_one_finding() -> None:
+    world = behind_vip("m1", "m2").flow("m1", "api", "6443")
+    world.outcome("m1", "api", "6443", Failure.NO_NEIGHBOUR, icmp=Icmp(4, 3, 1, "10.0.1.11"))
+    world.refused("w1", "api", "6443", Icmp(4, 3, 1, "10.0.2.1"))
+
+    (found,) = findings(world)
+
+    assert (found.code, found.flows) == ("vip-unheld", (0, 1))
+    assert found.title == "w1 and m1 -> api 6443/tcp blocked: nobody has the address"
+    assert "Is api (10.0.1.10) on any machine yet" in found.fix
+    assert found.fix.endswith("check the routes to it on 10.0.2.1.")
+
+
+def test_vip_that_somebody_reached_is_on_a_machine() -> None:
+    world = behind_vip("m1", "m2").flow("m2", "api", "6443").proven("m2", "api", "6443")
+    world.outcomes[-1] = structs.replace(world.outcomes[-1], answered_by="m1")
+    world.refused("w1", "api", "6443", Icmp(4, 3, 1, "10.0.2.1"))
+
+    assert "vip-unheld" not in [one.code for one in findings(world)]
+
+
+def test_vip_that_nobody_has_in_the_sources_segment() -> None:
+    world = behind_vip("m1", "m2")
+    world.outcome("w1", "api", "6443", Failure.NO_NEIGHBOUR, icmp=Icmp(4, 3, 1, "10.0.2.11"))
+
+    fix = only(world, "vip-unheld").fix
+
+    assert fix.endswith("is it in the same network segment as w1 (10.0.2.11)?")
+
+
+def test_addresses_of_a_step_are_those_of_the_flows_that_fail() -> None:
+    world = World().node("w1", "10.0.2.11", "fd00::1").node("m1", "10.0.1.11", "fd00::2")
+    world.flow("w1", "m1", "6443").flow("w1", "m1", "6443", family=6)
+    world.proven("w1", "m1", "6443").silent("w1", "m1", "6443", family=6)
+
+    assert "allow w1 (fd00::1) to m1 (fd00::2) on 6443/tcp" in only(world, "blocked").fix
+
+
+def test_two_families_that_fail_alike_are_one_finding() -> None:
+    world = World().node("w1", "10.0.2.11", "fd00::1").node("m1", "10.0.1.11", "fd00::2")
+    for family in (4, 6):
+        world.flow("w1", "m1", "6443", family=family).silent("w1", "m1", "6443", family=family)
+
+    found = only(world, "blocked")
+
+    assert found.title == "w1 -> m1 6443/tcp blocked: no-answer"
+    assert found.flows == (0, 1)
+    assert "w1 (10.0.2.11 and fd00::1) to m1 (10.0.1.11 and fd00::2)" in found.fix
+
+
 def test_vip_with_a_backend_of_which_nothing_is_known_is_not_called_unsteady() -> None:
     world = behind_vip("m1", "m2").proven("w1", "api", "6443", answered_by="m1")
     world.silent("w1", "api", "6443")

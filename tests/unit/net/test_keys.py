@@ -1,6 +1,8 @@
 """Key files, and what TLS makes of them: real handshakes, in memory."""
 
+import os
 import ssl
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from preflight.net.certificates import make_ca
 from preflight.net.keys import (
     AgentKey,
     CoordinatorKey,
+    _is_given_by_root,
     agent_key_path,
     load_agent_key,
     load_coordinator_key,
@@ -129,6 +132,27 @@ def test_a_file_that_others_can_read_is_a_warning(files: tuple[Path, Path]) -> N
     assert "mode 0644" in warning
     assert f"chmod 600 {files[0]}" in warning
     assert "mode 0640" in load_agent_key(files[1]).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "quiet"),
+    [
+        (0o440, 0, 4242, True),  # a Secret in a pod with fsGroup
+        (0o640, 0, 4242, True),
+        (0o444, 0, 4242, False),
+        (0o460, 0, 4242, False),
+        (0o440, 10888, 4242, False),  # the owner could make it stricter
+        (0o440, 0, 17, False),
+    ],
+)
+def test_a_file_that_root_gave_to_our_group_is_none(
+    mode: int, owner: int, group: int, *, quiet: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 10888)
+    monkeypatch.setattr(os, "getegid", lambda: 10888)
+    monkeypatch.setattr(os, "getgroups", lambda: [4242])
+    status = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, owner, group, 0, 0, 0, 0))
+    assert _is_given_by_root(status) is quiet
 
 
 def test_windows_line_ends_do_not_matter(files: tuple[Path, Path]) -> None:

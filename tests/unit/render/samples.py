@@ -197,6 +197,11 @@ WRONG: Change = {
     "detail": "w2 answered in the place of es1",
 }
 LOSSY: Change = {"verdict": Verdict.DEGRADED, "cause": Cause.LOSS, "loss": 0.08, "proof": "agent"}
+PATH_MTU: Change = {
+    "verdict": Verdict.DEGRADED,
+    "cause": Cause.PATH_MTU,
+    "proof": "agent",
+}
 UNREACHED: Change = {"verdict": Verdict.UNTESTED, "ok": None, "cause": Cause.AGENT_UNREACHABLE}
 IN_USE: Change = {
     "verdict": Verdict.UNTESTED,

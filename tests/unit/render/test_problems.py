@@ -6,6 +6,7 @@ from preflight.render.marks import Mark, count_flows, mark_of
 from preflight.render.problems import Problem, find_problems
 from tests.unit.render.samples import (
     BLOCKED,
+    IN_USE,
     REJECTED,
     RESET,
     SILENT,
@@ -127,6 +128,25 @@ def test_agents_that_one_run_holds_share_a_line() -> None:
     assert headlines(report([], agents)) == ["all 8 nodes: agent refuses to take part"]
 
 
+def test_agents_that_differ_in_their_address_only_share_a_line() -> None:
+    refused = "connection to 10.0.1.{}:10888 was refused: is `preflight serve` running there?"
+    agents = [
+        agent(f"m{number}", "control-plane", "unreachable", refused.format(number))
+        for number in range(1, 100)
+    ]
+    (problem,) = find_problems(report([], agents))
+    assert problem.headline == "all 99 nodes: agent not reached"
+    assert problem.notes == (f"{refused.format(1)} (and 98 more like it)",)
+
+
+def test_agents_of_other_versions_have_lines_of_their_own() -> None:
+    agents = [
+        agent(f"m{number}", "control-plane", "refused", f"this agent is preflight 0.{number}.0")
+        for number in (1, 2)
+    ]
+    assert len(find_problems(report([], agents))) == 2
+
+
 def test_what_an_interruption_left_untested_is_one_line() -> None:
     nodes = sizes(3, 2)
     agents = [agent(name, role) for name, role in nodes.items()]
@@ -172,6 +192,18 @@ def test_who_reported_it() -> None:
     )
 
 
+def test_routers_that_find_no_vip_share_a_line() -> None:
+    flows = [
+        change(
+            flow(source, "api", "tcp", "6443", "kube-apiserver-vip"),
+            {**BLOCKED, "cause": Cause.ICMP_HOST_UNREACHABLE, "reported_by": router},
+        )
+        for source, router in (("w1", "10.0.2.1"), ("m1", "10.0.1.1"))
+    ]
+    headline = one_problem(*flows).headline
+    assert headline.endswith("→ api 6443/tcp blocked: icmp-host-unreachable, by the routers")
+
+
 def test_where_anything_is_possible_nothing_is_listed() -> None:
     anywhere = tuple(one for one in Where if one is not Where.UNKNOWN)
     fields = {**SILENT, "evidence": Evidence(where_possible=anywhere)}
@@ -203,6 +235,19 @@ def test_degraded_is_an_error_where_the_run_was_strict() -> None:
     assert problem.headline.endswith("degraded: loss of 2.5 %")
 
 
-def test_the_owner_of_a_port_is_named() -> None:
+def test_the_owner_of_a_port_is_named_once() -> None:
     problem = find_problems(mixed())[-1]
     assert "held by kubelet (pid 812)" in problem.notes
+    said = "kubelet (pid 812) holds the port there"
+    again = one_problem(
+        change(flow("m1", "w2", "tcp", "10250", "kubelet"), {**IN_USE, "detail": said})
+    )
+    assert said in again.notes
+    assert "held by kubelet (pid 812)" not in again.notes
+
+
+def test_an_address_that_nobody_has_is_not_the_sources_fault() -> None:
+    fields = {**BLOCKED, "cause": Cause.NO_NEIGHBOUR, "where": Where.SOURCE_EGRESS}
+    notes = one_problem(change(flow("w1", "api", "tcp", "6443", "vip"), fields)).notes
+    (place,) = [note for note in notes if note.startswith("where")]
+    assert place.endswith("network segment, where nobody answers for the address")

@@ -7,8 +7,11 @@ from rich.console import Console
 from preflight.model.report import Finding, Report
 from preflight.render.table import render_table
 from tests.unit.render.samples import (
+    LOSSY,
+    PATH_MTU,
     REJECTED,
     UNREACHED,
+    Change,
     agent,
     asked,
     change,
@@ -72,10 +75,22 @@ def test_matrix_of_nodes() -> None:
     assert "db1" not in matrix
 
 
+def test_a_number_counts_the_sign_that_it_stands_beside() -> None:
+    nodes = sizes(3, 2)
+    flows = [
+        change(flow("ops", "w1", "tcp", "30000-30009", "nodeports"), REJECTED),
+        change(flow("ops", "w1", "tcp", "30010-30999", "nodeports"), UNREACHED),
+        change(flow("ops", "w2", "tcp", "30000", "nodeports"), REJECTED),
+        change(flow("ops", "w2", "udp", "8285", "flannel-udp"), {**REJECTED, "ok": True}),
+    ]
+    text = drawn(report(flows, [agent(name, role) for name, role in nodes.items()]))
+    assert rows(text)["ops"] == ["✗10", "✗1"]
+
+
 def test_matrix_of_roles_counts_pairs_of_nodes() -> None:
     text = drawn(forty())
-    assert "worker (34) ?3 ✗66 ✗34 ?1 ?1" in words(text)
-    assert "a number: that many pairs of nodes" in words(text)
+    assert "worker (34) ?3 ✗33 ✗33 ?1 ?1" in words(text)
+    assert "a number: that many pairs of nodes with this sign" in words(text)
 
 
 def test_a_wide_matrix_uses_numbers_then_leaves_counts_out_then_gives_up() -> None:
@@ -152,7 +167,61 @@ def test_flows_that_are_open_by_connection_only_are_counted() -> None:
     flows[0] = change(flows[0], {"proof": "connection"})
     agents = [agent(name, role) for name, role in nodes.items()]
     text = drawn(report(flows, agents))
-    assert "OK: every required flow works, 1 by connection only\n" in text
+    assert "OK: every required flow works; 1 by connection only\n" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "clauses"),
+    [
+        ([PATH_MTU], "; full-size packets do not pass on 1 path"),
+        ([LOSSY, LOSSY], "; 2 flows lose packets"),
+        ([{**REJECTED, "ok": True}], "; 1 that is not required does not"),
+        (
+            [PATH_MTU, LOSSY, {**REJECTED, "ok": True}, {**REJECTED, "ok": True}],
+            (
+                "; full-size packets do not pass on 1 path; 1 flow loses packets"
+                "; 2 that are not required do not"
+            ),
+        ),
+    ],
+)
+def test_the_first_line_says_what_an_ok_leaves_out(changes: list[Change], clauses: str) -> None:
+    nodes = sizes(3, 2)
+    flows = [flow(*one) for one in asked(nodes)]
+    for place, fields in enumerate(changes):
+        flows[place] = change(flows[place], fields)
+    agents = [agent(name, role) for name, role in nodes.items()]
+    text = drawn(report(flows, agents), 200)
+    assert f"OK: every required flow works{clauses}\n" in text
+
+
+def test_a_narrowed_run_is_not_called_ok_for_the_whole_cluster() -> None:
+    nodes = sizes(3, 2)
+    flows = [flow(f"w{number}", "db1", "tcp", "25080", "mongodb") for number in (1, 2)]
+    whole = report(flows, [agent(name, role) for name, role in nodes.items()])
+    structs = msgspec.structs
+    summary = structs.replace(whole.summary, narrowed_from=5621)
+    text = drawn(structs.replace(whole, summary=summary), 200)
+    assert "OK: the 2 flows that were checked work (narrowed from 5,621)\n" in text
+    assert "of 2 (narrowed from 5,621)" in text
+
+
+def test_a_step_has_its_reason_above_it() -> None:
+    clock = Finding(
+        code="clock-offset", severity="warning", title="late", detail="why", fix="Set it."
+    )
+    whole = msgspec.structs.replace(clean(), findings=(clock,))
+    assert "Also noticed - late why What to do next 1. late Set it." in words(drawn(whole))
+
+
+def test_no_line_ends_in_blanks() -> None:
+    assert all(line == line.rstrip() for line in drawn(mixed(), 120).splitlines())
+
+
+def test_what_explains_is_not_dim() -> None:
+    text = drawn(mixed(), 200, colour=True)
+    line = next(one for one in text.splitlines() if "Apinizer configuration database" in one)
+    assert "\x1b[2m" not in line
 
 
 def test_a_finding_that_a_line_has_told_is_not_told_again() -> None:
@@ -196,6 +265,12 @@ def test_an_incomplete_and_interrupted_run_is_not_called_ok() -> None:
     agents = [agent(name, role) for name, role in nodes.items()]
     text = drawn(report(flows, agents, interrupted=True))
     assert "NOT KNOWN (interrupted): nothing failed, but 1 flow was not tested" in words(text)
+
+
+def test_how_long_a_killed_run_took_is_not_known() -> None:
+    whole = clean()
+    killed = msgspec.structs.replace(whole, interrupted=True, phases=whole.phases[:2])
+    assert "took at least 0.4 s: greeting the agents 0.1 s" in words(drawn(killed))
 
 
 def test_a_report_without_flows() -> None:
