@@ -25,7 +25,7 @@ address = sys.argv[1]
 print(seeks_in_vain(address))
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 with socket.socket(family, socket.SOCK_DGRAM) as sock:
-    enable_error_queue(sock)
+    enable_error_queue(sock, sock.family)
     sock.connect((address, 7000))
     sock.send(b"x")
     print(seeks_in_vain(address))

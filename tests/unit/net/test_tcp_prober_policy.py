@@ -56,7 +56,7 @@ class Clockwork:
         """Follow the steps to the end; gives when further connections began, and the end."""
         times: list[float] = []
         for _ in range(200):
-            step, until = self.task.next_step(self.now, self.persistence)
+            step, until = self.task.next_step(self.now, lambda: self.persistence)
             if step is Step.END:
                 return [*times, round(self.now - START, 2)]
             if step is Step.BEGIN:
@@ -114,7 +114,7 @@ def test_silence_is_not_believed_early_when_nothing_else_was_answered_meanwhile(
 
 def test_loss_that_shows_late_asks_for_more_syns() -> None:
     clockwork = Clockwork(Persistence(1, PATIENCE, last_wait=0.4, heard_at=START))
-    step, until = clockwork.task.next_step(START, clockwork.persistence)
+    step, until = clockwork.task.next_step(START, lambda: clockwork.persistence)
     assert (step, until) == (Step.WAIT, START + 0.4)
     clockwork.persistence = Persistence(3, 6.0, last_wait=0.4, heard_at=START + 1.0)
     assert clockwork.run() == [0.55, 1.1, 1.5]
