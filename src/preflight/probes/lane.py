@@ -1,7 +1,6 @@
 """One lane of the second look: its ports in turn, as slowly as one host sends ICMP errors."""
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
@@ -45,13 +44,14 @@ class Lane:
 
         The first has to wait as well: the last SYNs of the first pass took what there was.
         """
-        began, last = time.monotonic(), 0.0
+        now = asyncio.get_running_loop().time
+        began, last = now(), 0.0
         running: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
             while self._waiting or running:
                 due = last + self._quiet
                 late = due > self._latest
-                left = began + due - time.monotonic()
+                left = began + due - now()
                 settled = self._again is None
                 if running and (not self._waiting or (late and not settled)):
                     _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -65,7 +65,7 @@ class Lane:
                 elif left > 0:
                     await asyncio.sleep(left)
                 else:
-                    last = max(due, time.monotonic() - began)
+                    last = max(due, now() - began)
                     running.add(group.create_task(self._try(*self._waiting.popleft())))
 
     @property
