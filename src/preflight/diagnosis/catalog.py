@@ -70,6 +70,13 @@ TOO_LOSSY = Kind(
     title="{flow} could not be tested: too many packets are lost",
     fix="Cure the packet loss between {sources} and {destinations} first, then run again.",
 )
+TOO_FAST = Kind(
+    code="too-fast",
+    severity="warning",
+    title="{flow} could not be tested at this pace",
+    fix="Run again, slower (--rate 100, or less): a firewall between {sources} and {destinations} "
+    "seems to limit new connections. If it fails all the same, the way was gone for a moment.",
+)
 NO_NEIGHBOUR = Kind(
     code="no-neighbour",
     severity="error",

@@ -16,7 +16,7 @@ from preflight.diagnosis.grouping import (
     short_ports,
 )
 from preflight.diagnosis.index import Index, canonical, is_vip
-from preflight.diagnosis.notes import LEFT_OUT
+from preflight.diagnosis.notes import AT_SPEED, LEFT_OUT
 from preflight.diagnosis.surroundings import node_findings
 from preflight.model.observation import Failure
 from preflight.model.plan import Plan, Probe
@@ -68,6 +68,8 @@ def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
 def _kind_of(record: FlowRecord) -> Kind | None:
     """The kind of finding that a record calls for, if any."""
     if record.verdict is Verdict.UNTESTED:
+        if record.detail.startswith(AT_SPEED):
+            return catalog.TOO_FAST
         return _KINDS_UNTESTED.get(record.cause) if record.cause is not None else None
     if record.expected == "blocked":
         return catalog.EXPOSED if record.verdict is not Verdict.BLOCKED else None

@@ -1,6 +1,6 @@
 """Proven, but how well? Loss and full-size data turn `open` into `degraded`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
 
@@ -16,7 +16,7 @@ from preflight.diagnosis.judgement import Judgement, Scene
 from preflight.model.observation import Failure, Operation, Outcome
 from preflight.model.plan import Flow
 from preflight.model.report import Cause, Verdict
-from preflight.ports import Ranges, intersect, overlap
+from preflight.ports import Ranges, count_ports, intersect, overlap, union
 
 _CUT_BY_SIZE = frozenset({Failure.SILENT_AFTER_CONNECT, Failure.CLOSED_AFTER_CONNECT, Failure.ICMP})
 _HEAVY_LOSS = 0.2
@@ -32,6 +32,8 @@ class Grade(Struct, frozen=True, kw_only=True):
     """Share of lost round trips; None where too few were made to say."""
     lossy: bool
     cut_by_size: bool
+    late: int = 0
+    """Ports that failed in the whole first pass, and worked on the second look."""
 
 
 def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
@@ -46,13 +48,14 @@ def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
         loss = None if tries.lost else 0.0
         return Grade(tries=tries, loss=loss, lossy=False, cut_by_size=False)
     enough = tries.tried >= ENOUGH[flow.protocol]
-    late = not scene.vip and _only_late(own, proven)
+    late = 0 if scene.vip else _count_late(own, proven)
     share = tries.share()
     return Grade(
         tries=tries,
         loss=round(share, 4) if enough or late or not tries.lost else None,
-        lossy=late or (enough and share > 0 and share >= DEGRADED_SHARE[flow.protocol]),
+        lossy=late > 0 or (enough and share > 0 and share >= DEGRADED_SHARE[flow.protocol]),
         cut_by_size=_cut_by_size(scene, proven),
+        late=late,
     )
 
 
@@ -71,16 +74,12 @@ def _tries(scene: Scene, outcomes: Iterable[Outcome]) -> Tries:
     return tries if scene.vip else tries.plus(late_tries(outcomes))
 
 
-def _only_late(outcomes: Iterable[Outcome], proven: Ranges) -> bool:
-    """Whether some port was silent in the whole first pass, and answered on the second look."""
-    at_first = [o for o in outcomes if not o.second_look]
+def _count_late(outcomes: Sequence[Outcome], proven: Ranges) -> int:
+    """How many ports failed in the whole first pass, and worked on the second look."""
+    first = [o for o in outcomes if not o.second_look and o.failure not in _PROVEN]
     late = [o for o in outcomes if o.second_look and o.failure in _PROVEN]
-    return any(
-        overlap(intersect(second.ports, first.ports), proven)
-        for second in late
-        for first in at_first
-        if first.failure not in _PROVEN
-    )
+    failed, worked = (union(*(o.ports for o in some)) for some in (first, late))
+    return count_ports(intersect(intersect(failed, worked), proven))
 
 
 def _cut_by_size(scene: Scene, proven: Ranges) -> bool:

@@ -18,6 +18,10 @@ LEFT_OUT = "left out by --sample"
 """What the sentences of flows begin with that the one who started the run left out."""
 
 
+AT_SPEED = "perhaps too fast"
+"""What the sentences of flows begin with of which only a slower run can tell."""
+
+
 def was_not_called(agent: AgentObservation, index: Index) -> bool:
     """Whether the run was interrupted before this agent was reached: nothing is wrong with it."""
     return index.interrupted and agent.reason is Reason.NOT_CALLED

@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.destination import STATE_CAUSES
+from preflight.diagnosis.haste import HASTY
 from preflight.diagnosis.icmp import cause_of
 from preflight.diagnosis.joining import Seen, seen_elsewhere
 from preflight.diagnosis.judgement import Case, Judgement, Scene, make_case
-from preflight.diagnosis.notes import INTERRUPTED, agent_note, was_not_called
+from preflight.diagnosis.notes import AT_SPEED, INTERRUPTED, agent_note, was_not_called
 from preflight.diagnosis.places import BEYOND_SOURCE, EVERYWHERE, LEFT_BY_SIGHT, place_of
 from preflight.diagnosis.ruling import (
     blocked,
@@ -179,6 +180,18 @@ def connected_without_answer(case: Case) -> Judgement | None:
     return intercepted(Cause.IMPOSTOR, case)
 
 
+def failed_for_the_pace(case: Case) -> Judgement | None:
+    """Others that failed alike work when they are asked slowly."""
+    failure = case.leading.failure if case.leading is not None else None
+    if not case.cell.hasty or failure not in HASTY:
+        return None
+    note = (
+        f"{AT_SPEED}: it failed in the sweep, as did others that worked when they were tried "
+        "again, slowly (try --rate)"
+    )
+    return untested(Cause.LOSS, note)
+
+
 def refused_by_icmp(case: Case) -> Judgement | None:
     """An ICMP error, its own or the one that its neighbours got."""
     failure = case.leading.failure if case.leading is not None else None
@@ -250,6 +263,7 @@ RULES: tuple[Rule, ...] = (
     port_was_occupied,
     destination_did_not_confirm,
     connected_without_answer,
+    failed_for_the_pace,
     refused_by_icmp,
     refused_by_own_kernel,
     reset_to_the_syn,

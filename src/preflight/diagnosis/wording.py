@@ -63,6 +63,10 @@ def _proven(story: Story) -> str:
 def _loss(story: Story) -> str:
     tries = story.grade.tries if story.grade is not None else None
     lost, tried = (tries.lost, tries.tried) if tries is not None else (0, 0)
+    late = story.grade.late if story.grade is not None else 0
+    if late:
+        which = "" if count_ports(story.ports) == 1 else f"on {late} of them "
+        return f"{_proven(story)}, but {which}only when it was tried again, slowly"
     if story.flow.protocol == "udp":
         return f"{_proven(story)}, but {lost} of {tried} datagrams stayed unanswered"
     return f"{_proven(story)}, but {lost} of {tried} connections took more than one attempt"

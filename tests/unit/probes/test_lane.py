@@ -6,6 +6,8 @@ from typing import Any
 
 from preflight.model.observation import Failure
 from preflight.model.plan import (
+    BRIEF_INTERVAL,
+    BRIEF_PATIENCE,
     SECOND_LOOK_INTERVAL,
     SLOW_PATIENCE,
     SLOW_SECOND_LOOK_INTERVAL,
@@ -137,3 +139,18 @@ def test_a_slow_lane_begins_nothing_that_could_not_end() -> None:
     router = Router(SLOW, takes=SLOW_PATIENCE)
     router.walk(1, 2, deadline=SLOW + SLOW_PATIENCE + SLOW / 2, slow=True)
     assert router.told == [(2, Failure.SKIPPED), (1, Failure.ICMP)]
+
+
+def test_a_brief_lane_tries_each_port_once_and_is_soon_over() -> None:
+    router = Router(SLOW, takes=BRIEF_PATIENCE)
+    router.walk(1, 2, 3, brief=True)
+    assert sorted(router.told) == [(port, Failure.NO_ANSWER) for port in (1, 2, 3)]
+    assert router.times == [0.2, 0.4, 0.6]
+    assert round(router.ended, 2) == round(3 * BRIEF_INTERVAL + BRIEF_PATIENCE, 2)
+
+
+def test_an_error_makes_no_brief_lane_slow() -> None:
+    router = Router(0.0)
+    router.walk(1, 2, 3, brief=True)
+    assert router.told == [(1, Failure.ICMP), (2, Failure.ICMP), (3, Failure.ICMP)]
+    assert router.times == [0.2, 0.4, 0.6]

@@ -6,7 +6,7 @@ import pytest
 
 from preflight.columns import each_attempt
 from preflight.model.observation import Failure, Icmp, Operation
-from preflight.model.plan import ProbeOrder
+from preflight.model.plan import BRIEF_PATIENCE, ProbeOrder
 from preflight.net.limits import raise_descriptor_limit
 from preflight.ports import count_ports, each_port, from_ports
 from preflight.wire.challenge import SMALL_SIZE
@@ -336,6 +336,22 @@ async def test_a_second_look_tries_once_and_is_marked() -> None:
     assert seen.failure is Failure.NO_ANSWER
     assert seen.attempts == 1
     assert seen.second_look
+
+
+async def test_a_brief_look_proves_a_port_that_works_by_now() -> None:
+    async with tcp_listener(answering()) as port:
+        order = ProbeOrder(probe=make_probe("tcp", port), second_look=True, brief=True)
+        seen = await probe_one(order)
+    assert (seen.failure, seen.second_look) == (None, True)
+
+
+async def test_a_brief_look_at_a_silent_port_is_brief() -> None:
+    with closing(FullBacklog()) as silent:
+        order = ProbeOrder(probe=make_probe("tcp", silent.port), second_look=True, brief=True)
+        seen = await probe_one(order)
+    assert (seen.failure, seen.attempts) == (Failure.NO_ANSWER, 1)
+    assert seen.waited is not None
+    assert BRIEF_PATIENCE - 0.01 <= seen.waited < 3
 
 
 async def test_second_looks_follow_each_other_and_end_with_the_deadline() -> None:
