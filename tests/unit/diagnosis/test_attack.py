@@ -31,6 +31,37 @@ def test_a_stall_behind_masquerading_is_no_impostor(failure: Failure, cause: Cau
     assert (record.verdict, record.cause) == (Verdict.BLOCKED, cause)
 
 
+def bystander(failure: Failure = Failure.SILENT_AFTER_CONNECT) -> World:
+    """Something completes w1's connection to 7010, and somebody else connects to m1 there."""
+    world = pair("7000,7010").connected("w1", "m1", 7010, failure)
+    return world.sighting("m1", 7010, None, source_address="10.0.7.7", source_port=1024)
+
+
+@pytest.mark.parametrize("failure", [Failure.SILENT_AFTER_CONNECT, Failure.CLOSED_AFTER_CONNECT])
+def test_a_bystanders_health_check_is_no_alibi_for_an_impostor(failure: Failure) -> None:
+    """Other connections of the pair show that its source is not translated."""
+    record = judged(bystander(failure).proven("w1", "m1", "7000"))[1]
+    assert (record.verdict, record.cause) == (Verdict.INTERCEPTED, Cause.IMPOSTOR)
+    assert record.evidence.seen_by_destination is False
+
+
+@pytest.mark.parametrize("observed", [ROUTER, "10.0.7.7"])
+def test_where_the_source_is_translated_any_strange_address_may_be_its_own(observed: str) -> None:
+    record = judged(bystander().proven("w1", "m1", "7000", observed_source=observed))[1]
+    assert (record.verdict, record.cause) == (Verdict.BLOCKED, Cause.STALLED)
+
+
+def test_what_udp_and_the_other_family_show_is_not_taken_for_tcp() -> None:
+    world = World().node("w1", "10.0.2.11", "fd00::1").node("m1", "10.0.1.11", "fd00::2")
+    world.flow("w1", "m1", "7010").flow("w1", "m1", "7010", "udp").flow(
+        "w1", "m1", "7010", family=6
+    )
+    world.connected("w1", "m1", 7010, Failure.SILENT_AFTER_CONNECT)
+    world.sighting("m1", 7010, None, source_address=ROUTER, source_port=1024)
+    world.proven("w1", "m1", "7010", protocol="udp").proven("w1", "m1", "7010", family=6)
+    assert (judged(world)[0].verdict, judged(world)[0].cause) == (Verdict.BLOCKED, Cause.STALLED)
+
+
 def test_another_nodes_connection_vouches_for_nothing() -> None:
     world = pair().node("w2", "10.0.2.12")
     world.connected("w1", "m1", 6443, Failure.SILENT_AFTER_CONNECT)
