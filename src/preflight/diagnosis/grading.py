@@ -46,7 +46,7 @@ def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
     if not any(cell.end.held and overlap(cell.ports, proven) for cell in scene.cells):
         # An agent that was stopped in the middle looks like loss, and nobody says that it was up.
         loss = None if tries.lost else 0.0
-        return Grade(tries=tries, loss=loss, lossy=False, cut_by_size=False)
+        return Grade(tries=tries, loss=loss, lossy=False, cut_by_size=_cut_by_size(scene))
     enough = tries.tried >= ENOUGH[flow.protocol]
     late = 0 if scene.vip else _count_late(own, proven)
     share = tries.share()
@@ -54,7 +54,7 @@ def grade_flow(flow: Flow, scene: Scene, proven: Ranges) -> Grade:
         tries=tries,
         loss=round(share, 4) if enough or late or not tries.lost else None,
         lossy=late > 0 or (enough and share > 0 and share >= DEGRADED_SHARE[flow.protocol]),
-        cut_by_size=_cut_by_size(scene, proven),
+        cut_by_size=_cut_by_size(scene),
         late=late,
     )
 
@@ -82,7 +82,10 @@ def _count_late(outcomes: Sequence[Outcome], proven: Ranges) -> int:
     return count_ports(intersect(intersect(failed, worked), proven))
 
 
-def _cut_by_size(scene: Scene, proven: Ranges) -> bool:
+def _cut_by_size(scene: Scene) -> bool:
+    """Whether large packets are lost on the way, whichever of the probe's ports showed it: what
+    one link can carry is no matter of ports.
+    """
     outcomes = scene.index.full_size.get(scene.probe.id, ())
     if any(outcome.failure is None for outcome in outcomes):
         return False
@@ -92,11 +95,11 @@ def _cut_by_size(scene: Scene, proven: Ranges) -> bool:
         outcome.failure in _CUT_BY_SIZE
         # A second SYN that was refused says nothing of the size of what would have followed.
         and outcome.operation is not Operation.CONNECT
-        and any(_vouched(cell, outcome, proven) for cell in scene.cells)
+        and any(_vouched(cell, outcome) for cell in scene.cells)
         for outcome in outcomes
     )
 
 
-def _vouched(cell: Cell, outcome: Outcome, proven: Ranges) -> bool:
+def _vouched(cell: Cell, outcome: Outcome) -> bool:
     """A failure of the full size means something where the listener was up, as for any other."""
-    return cell.end.held and overlap(intersect(cell.ports, outcome.ports), proven)
+    return cell.end.held and overlap(cell.ports, outcome.ports)

@@ -103,3 +103,43 @@ def test_what_an_agent_left_unanswered_when_it_was_stopped_is_no_loss() -> None:
     world.agent("w2", "lost", detail="the agent is gone")
     (record,) = judged(world)
     assert (record.verdict, record.cause, record.loss) == (Verdict.OPEN, None, None)
+
+
+def short_of_size() -> World:
+    """w1 reaches m1 on several ports of several rules, and large packets get lost."""
+    world = pair("2379-2380", rule="etcd").flow("w1", "m1", "6443", rule="api")
+    world.flow("w1", "m1", "8472", "udp", rule="vxlan")
+    world.proven("w1", "m1", "2379-2380,6443").proven("w1", "m1", "8472", protocol="udp")
+    return world.outcome("w1", "m1", "2379", Failure.SILENT_AFTER_CONNECT, size=8192)
+
+
+def test_what_large_packets_meet_is_true_of_every_port_of_the_path() -> None:
+    etcd, api, vxlan = judged(short_of_size())
+    assert {(r.verdict, r.cause) for r in (etcd, api)} == {(Verdict.DEGRADED, Cause.PATH_MTU)}
+    assert (vxlan.verdict, vxlan.cause) == (Verdict.OPEN, None)
+    world = short_of_size()
+    (found,) = diagnose(world.plan(), world.observations()).findings
+    assert (found.code, found.flows) == ("path-mtu", (0, 1))
+
+
+def test_it_is_true_of_a_port_that_another_program_holds_as_well() -> None:
+    world = short_of_size().flow("w1", "m1", "9200", rule="search")
+    world.occupied("m1", "9200", owner="java (pid 9)", owner_listens=True)
+    world.outcome("w1", "m1", "9200", Failure.CONNECTED_ONLY)
+    record = judged(world)[-1]
+    assert (record.verdict, record.cause, record.proof) == (
+        Verdict.DEGRADED,
+        Cause.PATH_MTU,
+        "connection",
+    )
+
+
+def test_it_is_said_of_no_other_path() -> None:
+    world = short_of_size().node("m2", "10.0.1.12").flow("w1", "m2", "6443")
+    world.proven("w1", "m2", "6443")
+    assert (judged(world)[-1].verdict, judged(world)[-1].cause) == (Verdict.OPEN, None)
+
+
+def test_one_large_challenge_that_passes_shows_that_they_do() -> None:
+    world = short_of_size().proven("w1", "m1", "6443", size=8192)
+    assert {record.verdict for record in judged(world)} == {Verdict.OPEN}
