@@ -4,6 +4,7 @@ One check: each VIP has its own trouble, in both families.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +170,20 @@ class TestEach:
 def test_findings(checked: Checked) -> None:
     assert {"vip-unsteady", "no-backend"} <= checked.finding_codes()
     assert checked.exit_code == 1
+
+
+def test_a_balancer_on_a_backends_own_host(tmp_path: Path) -> None:
+    """It holds the VIP there; its host's agent and the other backend's hold their addresses."""
+    vip = "10.77.100.99"
+    nodes = [LabNode(name, (f"10.77.{n}.11",)) for n, name in enumerate(("a", "m1", "m2"), start=1)]
+    roles = {"a": ["source"], "m1": ["backend"], "m2": ["backend"]}
+    with Lab(nodes) as lab:
+        lab.add_address("m1", vip)
+        lab.add_route(ROUTER, vip, via=M1[0])
+        start_strangers(lab, "m1", f"close:tcp:{vip}:6443")
+        vips = [ClusterVip("api", vip, 6443, "backend", ("source",))]
+        cluster = Cluster(lab, tmp_path, roles, vips=vips)
+        cluster.start_agents()
+        checked = cluster.run_check()
+    assert Told.by(checked.flow("a", "api")) == blocked(Cause.NO_BACKEND)
+    assert {"no-backend", "port-occupied"} <= checked.finding_codes()

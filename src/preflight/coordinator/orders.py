@@ -67,7 +67,8 @@ def _held_by_others(
     occupied: Ranges = ()
     for agent in answerers:
         # A VIP's backends hold its port on their own addresses, a node on the one that is asked.
-        where = addresses[agent.node] if len(answerers) > 1 else (probe.address,)
+        own = agent.node == probe.destination
+        where = (probe.address,) if own else addresses[agent.node]
         for state in agent.listeners:
             if state.protocol != probe.protocol or state.address not in where:
                 continue

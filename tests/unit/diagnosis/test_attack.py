@@ -1,12 +1,13 @@
 """What an attack on the verdicts brought to light: each was said wrongly once."""
 
 import pytest
+from msgspec import structs
 
 from preflight.diagnosis import diagnose
-from preflight.model.observation import Failure, Icmp
+from preflight.model.observation import Confirmation, Failure, Icmp
 from preflight.model.report import Cause, FlowRecord, Verdict, Where
 from preflight.wire.challenge import SMALL_SIZE
-from tests.scenarios.world import World, pair
+from tests.scenarios.world import World, behind_vip, instance_of, pair
 
 ROUTER = "10.0.9.1"
 OWN = Icmp(4, 3, 1, "10.0.2.11")
@@ -143,3 +144,44 @@ def test_it_is_said_of_no_other_path() -> None:
 def test_one_large_challenge_that_passes_shows_that_they_do() -> None:
     world = short_of_size().proven("w1", "m1", "6443", size=8192)
     assert {record.verdict for record in judged(world)} == {Verdict.OPEN}
+
+
+def balanced_by_m1(failure: Failure, *, holds: str = "10.0.1.10") -> World:
+    """haproxy holds the VIP (or another address of m1); m1 and m2 listen on their own."""
+    world = behind_vip("m1", "m2").occupied("m1", "6443", owner="haproxy", owner_listens=True)
+    (_, state) = world.holders.pop()
+    world.holders.append(("m1", structs.replace(state, address=holds)))
+    return world.connected("w1", "api", 6443, failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "cause"),
+    [
+        (Failure.CLOSED_AFTER_CONNECT, Cause.NO_BACKEND),
+        (Failure.SILENT_AFTER_CONNECT, Cause.STALLED),
+    ],
+)
+def test_a_balancer_on_a_backends_host_that_leads_nowhere(failure: Failure, cause: Cause) -> None:
+    (record,) = judged(balanced_by_m1(failure))
+    assert (record.verdict, record.cause) == (Verdict.BLOCKED, cause)
+
+
+@pytest.mark.parametrize(
+    ("failure", "holds"),
+    [(Failure.FOREIGN_ANSWER, "10.0.1.10"), (Failure.CLOSED_AFTER_CONNECT, "10.0.1.11")],
+)
+def test_a_program_that_may_be_the_service_itself_is_left_alone(
+    failure: Failure, holds: str
+) -> None:
+    (record,) = judged(balanced_by_m1(failure, holds=holds))
+    assert (record.verdict, record.cause) == (Verdict.UNTESTED, Cause.PORT_IN_USE)
+
+
+def test_a_balancer_whose_backends_do_not_confirm_proves_nothing() -> None:
+    world = balanced_by_m1(Failure.CLOSED_AFTER_CONNECT)
+    world.agent("m1", confirmation=None).agent("m2", "lost")
+    (record,) = judged(world)
+    assert (record.verdict, record.cause) == (Verdict.UNTESTED, Cause.AGENT_LOST)
+    world.agent("m1", confirmation=Confirmation(instance=instance_of("m1"), held=()))
+    (record,) = judged(world)
+    assert (record.verdict, record.cause) == (Verdict.UNTESTED, Cause.AGENT_LOST)
