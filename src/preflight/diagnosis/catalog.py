@@ -138,6 +138,12 @@ AGENT_LOST = Kind(
     title="{agents} lost during the run",
     fix="{fix}",
 )
+AGENT_UNSTEADY = Kind(
+    code="agent-unsteady",
+    severity="error",
+    title="{agents} did not listen all the time",
+    fix="{fix}",
+)
 PORT_OCCUPIED = Kind(
     code="port-occupied",
     severity="warning",
@@ -220,6 +226,9 @@ _FIXES_EMBEDDED = {
     "command on {node}: the agent of an embedded node is part of the command.",
     Reason.DESCRIPTORS: "Raise the hard limit of open files (ulimit -Hn) where this command runs.",
 }
+_FIX_UNSTEADY = (
+    "Run again. If it is told again: was {nodes} suspended meanwhile, or is it overloaded?"
+)
 _FIXES_BY_KIND = {
     AGENT_UNREACHABLE.code: _SERVE + ", and open {port}/tcp to {hosts} from the coordinator.",
     AGENT_REFUSED.code: "Cure what it says. " + _SERVE + ", with the key file and the version of "
@@ -234,6 +243,8 @@ def fix_for_absence(kind: Kind, reason: Reason, *, embedded: bool, dead: bool) -
     `dead`: other nodes say that there is no host. An `embedded` agent is part of the command
     that the user started, so nothing is to be started on its node.
     """
+    if kind is AGENT_UNSTEADY:
+        return _FIX_UNSTEADY
     if dead:
         return NO_NEIGHBOUR.fix.replace("{destinations}", "{places}")
     if embedded:

@@ -11,10 +11,11 @@ from typing import Literal
 from msgspec import Struct
 
 from preflight.diagnosis.index import Index, canonical, is_vip
+from preflight.model.cluster import Protocol
 from preflight.model.observation import AgentObservation, Confirmation, ListenerState
 from preflight.model.plan import Probe
 from preflight.model.report import Cause
-from preflight.ports import Ranges
+from preflight.ports import Ranges, subtract, union
 
 STATE_CAUSES = {
     "unreachable": Cause.AGENT_UNREACHABLE,
@@ -60,6 +61,23 @@ def confirmation_of(agent: AgentObservation) -> Confirmation | None:
     if agent.state != "ready" or confirmation is None or confirmation.instance != agent.instance:
         return None
     return confirmation
+
+
+def lost_listeners(agent: AgentObservation) -> bool:
+    """Whether it confirms less than it began to hold: it stood still, or lost a listener."""
+    confirmation = confirmation_of(agent)
+    if confirmation is None:
+        return False
+    held: dict[tuple[Protocol, str], Ranges] = {}
+    for state in confirmation.held:
+        if state.state == "listening":
+            place = (state.protocol, canonical(state.address))
+            held[place] = union(held.get(place, ()), state.ports)
+    return any(
+        subtract(state.ports, held.get((state.protocol, canonical(state.address)), ()))
+        for state in agent.listeners
+        if state.state == "listening"
+    )
 
 
 def port_facts(probe: Probe, index: Index) -> Iterator[tuple[PortFact, Ranges]]:

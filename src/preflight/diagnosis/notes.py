@@ -1,5 +1,6 @@
 """Clauses about agents, for the sentences of records and findings."""
 
+from preflight.diagnosis.destination import confirmation_of
 from preflight.diagnosis.index import Index
 from preflight.model.observation import AgentObservation, Reason
 
@@ -31,6 +32,8 @@ def agent_note(agent: AgentObservation) -> str:
     """One clause about an agent that can't vouch for anything."""
     if agent.state in _STATES:
         said = _STATES[agent.state]
+    elif confirmation_of(agent) is not None:
+        said = "agent stood still for some seconds, or lost a listener"
     elif agent.confirmation is not None:
         said = "agent was restarted during the run"
     else:
