@@ -167,6 +167,15 @@ class TestEach:
             assert Told.by(checked.flow("a", name, family=family)) == OPEN
 
 
+@pytest.mark.parametrize("name", ["one-dead", "half-silent"])
+def test_a_dead_backend_makes_a_vip_unsteady(checked: Checked, name: str) -> None:
+    assert checked.report is not None
+    told = [one for one in checked.report.findings if one.code == "vip-unsteady"]
+    unsteady = {checked.all_flows[number].destination for one in told for number in one.flows}
+    assert {f"{name}-4", f"{name}-6"} <= unsteady
+    assert not {"works-4", "works-6"} & unsteady
+
+
 def test_findings(checked: Checked) -> None:
     assert {"vip-unsteady", "no-backend"} <= checked.finding_codes()
     assert checked.exit_code == 1
