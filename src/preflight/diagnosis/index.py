@@ -18,6 +18,7 @@ from preflight.model.observation import (
     Sightings,
 )
 from preflight.model.plan import Plan, PlannedNode, Probe
+from preflight.ports import Ranges, union
 
 _NOTHING_HEARD = frozenset(
     {
@@ -59,6 +60,8 @@ class Index(Struct, frozen=True):
     untranslated: frozenset[tuple[str, str]]
     """(source, probed address) between which connections were proven, and each listener saw the
     address that they left from."""
+    denied: dict[tuple[str, str], Ranges]
+    """(source, probed address) -> UDP ports that the source's own kernel would not send to."""
     challenged: dict[str, tuple[Sightings, ...]]
     """Probe id in hexadecimal -> who saw it."""
     unchallenged: dict[tuple[str, int], tuple[Sighting, ...]]
@@ -127,6 +130,12 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
         ),
         translated=_translated(plan, in_order),
         untranslated=_untranslated(plan, in_order),
+        denied={
+            (probe.source, canonical(probe.address)): denied
+            for probe in plan.probes
+            if probe.protocol == "udp"
+            if (denied := _denied(in_order.get(probe.id, ())))
+        },
         challenged=challenged,
         unchallenged={place: tuple(found) for place, found in unchallenged.items()},
     )
@@ -173,6 +182,10 @@ def _untranslated(
             if seen and local:
                 same[way] = same.get(way, True) and canonical(seen) == canonical(local)
     return frozenset(way for way, is_same in same.items() if is_same)
+
+
+def _denied(outcomes: tuple[Outcome, ...]) -> Ranges:
+    return union(*(o.ports for o in outcomes if o.failure is Failure.SEND_DENIED))
 
 
 def _missing(node: str) -> AgentObservation:

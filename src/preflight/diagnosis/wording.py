@@ -47,7 +47,10 @@ def explain(story: Story) -> str:
         return judgement.note
     if judgement.cause is None:
         return _proven(story)
-    return _SENTENCES.get(judgement.cause, _refused)(story)
+    said = _SENTENCES.get(judgement.cause, _refused)(story)
+    if judgement.own_doing:
+        said += f"; {story.flow.source}'s own firewall denies UDP to there, and may be why"
+    return said
 
 
 def _proven(story: Story) -> str:

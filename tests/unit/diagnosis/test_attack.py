@@ -185,3 +185,38 @@ def test_a_balancer_whose_backends_do_not_confirm_proves_nothing() -> None:
     world.agent("m1", confirmation=Confirmation(instance=instance_of("m1"), held=()))
     (record,) = judged(world)
     assert (record.verdict, record.cause) == (Verdict.UNTESTED, Cause.AGENT_LOST)
+
+
+def kept_in(ports: str = "27017,27018", udp: str = "27017") -> World:
+    """An exposure rule, and an output hook of w1's own that drops what goes to these UDP ports."""
+    world = pair(ports, expected="blocked", rule="closed").flow("w1", "m1", udp, "udp", rule="udp")
+    return world.outcome("w1", "m1", udp, Failure.SEND_DENIED, protocol="udp", errno="EPERM")
+
+
+@pytest.mark.parametrize("failure", [Failure.NO_ANSWER, Failure.RESET])
+def test_what_never_left_the_source_keeps_no_exposure_rule(failure: Failure) -> None:
+    world = kept_in().flow("w1", "m1", "6443", rule="open").proven("w1", "m1", "6443")
+    world.outcome("w1", "m1", "27017-27018", failure)
+    told = {record.ports: record.ok for record in judged(world) if record.rule == "closed"}
+    assert told == {"27017": None, "27018": True}
+    assert "own firewall denies UDP" in judged(world)[0].detail
+
+
+def test_where_no_connection_was_ever_made_the_rule_may_be_for_the_whole_address() -> None:
+    world = kept_in(udp="8472").silent("w1", "m1", "27017-27018")
+    assert [record.ok for record in judged(world) if record.rule == "closed"] == [None]
+    world.flow("w1", "m1", "6443", rule="open").proven("w1", "m1", "6443")
+    assert [record.ok for record in judged(world) if record.rule == "closed"] == [True]
+
+
+def test_a_firewall_on_the_way_that_speaks_is_not_the_sources_own() -> None:
+    world = kept_in("27017").refused("w1", "m1", "27017", Icmp(4, 3, 13, ROUTER))
+    assert judged(world)[0].ok is True
+
+
+def test_another_sources_own_firewall_has_nothing_to_do_with_it() -> None:
+    world = kept_in("27017").node("w2", "10.0.2.12")
+    world.flow("w2", "m1", "27017", rule="closed", expected="blocked")
+    world.silent("w1", "m1", "27017").silent("w2", "m1", "27017")
+    told = {record.source: record.ok for record in judged(world) if record.rule == "closed"}
+    assert told == {"w1": None, "w2": True}
