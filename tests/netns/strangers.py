@@ -2,7 +2,8 @@
 
 python strangers.py KIND:PROTOCOL:ADDRESS:PORT...    until it is ended; says "ready" once
 
-Kinds: "silent", "close", "reset", "banner", "echo" and "tls" listen; "idle" only binds.
+Kinds: "silent", "close", "reset", "banner", "echo" and "tls" listen; "idle" only binds; "knock"
+connects there all the time, and says nothing: a load balancer's health check.
 """
 
 import asyncio
@@ -92,6 +93,8 @@ class Echo(asyncio.DatagramProtocol):
 async def hold(kind: str, protocol: str, address: str, port: int) -> object:
     """Returns what must not be forgotten."""
     stream = protocol == "tcp"
+    if kind == "knock":
+        return asyncio.create_task(knock(address, port))
     if kind == "idle" or (not stream and kind == "silent"):
         bound = socket.socket(
             family_of(address), socket.SOCK_STREAM if stream else socket.SOCK_DGRAM
@@ -106,6 +109,14 @@ async def hold(kind: str, protocol: str, address: str, port: int) -> object:
         *(address, port),
         ssl=tls_context() if kind == "tls" else None,
     )
+
+
+async def knock(address: str, port: int) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+        await asyncio.sleep(0.1)
 
 
 async def main(places: list[str]) -> None:

@@ -251,6 +251,7 @@ def test_an_agent_that_stood_still_for_a_while(cluster: Cluster) -> None:
     checked = cluster.finish(check)
     costs_only_its_own(checked, Cause.AGENT_LOST, proven_before=True)
     assert agent_of(checked, "b").state == "ready"
+    assert "agent-unsteady" in checked.finding_codes()
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,13 @@ from preflight.lab.network import Lab
 from preflight.lab.topology import ROUTER, LabNode
 from preflight.model.plan import Family
 from preflight.model.report import Cause, Verdict
-from tests.netns.harness import OPEN, Cluster, Told, blocked, untested
+from tests.netns.harness import OPEN, Cluster, Told, blocked, profile_of, untested
 
 NODES = [
     LabNode(name, (f"10.77.{number}.11", f"fd77:{number}::11"))
     for number, name in enumerate(("a", "narrow", "swallowed", "small", "wide"), start=1)
 ]
+PORTS = "6443,7000"
 SHORT_OF_SIZE = Told(Verdict.DEGRADED, Cause.PATH_MTU, ok=True)
 
 
@@ -28,13 +29,14 @@ def narrow_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Two links of 1,400 bytes, of which one is kept from saying so, and a way that swallows."""
     roles = {"a": ["source"]} | {node.name: ["destination"] for node in NODES[1:]}
     with Lab(NODES) as lab:
-        cluster = Cluster(lab, tmp_path_factory.mktemp("paths"), roles)
+        profile = profile_of({"web": "7000/tcp 7000/udp", "api": "6443/tcp"})
+        cluster = Cluster(lab, tmp_path_factory.mktemp("paths"), roles, profile=profile)
         cluster.start_agents()
         for name in ("narrow", "small"):
             lab.set_mtu(name, 1_400, router_side_only=True)
         keep_from_telling(lab, *lab.nodes["narrow"].addresses)
         for address in lab.nodes["swallowed"].addresses:
-            lab.plant(ROUTER, faults.stall(Traffic("tcp", (), address, "7000"), longer_than=1_400))
+            lab.plant(ROUTER, faults.stall(Traffic("tcp", (), address, PORTS), longer_than=1_400))
         yield cluster
 
 
@@ -55,11 +57,12 @@ def keep_from_telling(lab: Lab, ipv4: str, ipv6: str) -> None:
 def test_full_segments_that_do_not_pass(narrow_ways: Cluster, family: Family) -> None:
     checked = narrow_ways.run_check()
     for name in ("narrow", "swallowed"):
-        flow = checked.flow("a", name, family=family)
-        assert Told.by(flow) == SHORT_OF_SIZE
-        assert flow.proof == "agent"
+        flows = checked.flows("a", name, family=family)
+        assert [Told.by(flow) for flow in flows] == [SHORT_OF_SIZE, SHORT_OF_SIZE]
+        assert {flow.proof for flow in flows} == {"agent"}
     for name in ("small", "wide"):
-        assert Told.by(checked.flow("a", name, family=family)) == OPEN
+        told = [Told.by(flow) for flow in checked.flows("a", name, family=family)]
+        assert told == [OPEN, OPEN]
     for name in ("narrow", "swallowed", "small", "wide"):
         assert Told.by(checked.flow("a", name, "udp", family=family)) == OPEN
     assert checked.exit_code == 0
@@ -80,7 +83,7 @@ def test_a_node_that_only_small_packets_reach_still_takes_part(tmp_path: Path) -
 def test_strict_does_not_put_up_with_it(narrow_ways: Cluster) -> None:
     checked = narrow_ways.run_check("--strict", "--to", "narrow")
     assert checked.exit_code == 1
-    assert checked.flow("a", "narrow", family=4).ok is False
+    assert {flow.ok for flow in checked.flows("a", "narrow", family=4)} == {False}
 
 
 @pytest.mark.parametrize("nat", [True, False])

@@ -4,6 +4,7 @@ One check: each VIP has its own trouble, in both families.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -166,6 +167,32 @@ class TestEach:
             assert Told.by(checked.flow("a", name, family=family)) == OPEN
 
 
+@pytest.mark.parametrize("name", ["one-dead", "half-silent"])
+def test_a_dead_backend_makes_a_vip_unsteady(checked: Checked, name: str) -> None:
+    assert checked.report is not None
+    told = [one for one in checked.report.findings if one.code == "vip-unsteady"]
+    unsteady = {checked.all_flows[number].destination for one in told for number in one.flows}
+    assert {f"{name}-4", f"{name}-6"} <= unsteady
+    assert not {"works-4", "works-6"} & unsteady
+
+
 def test_findings(checked: Checked) -> None:
     assert {"vip-unsteady", "no-backend"} <= checked.finding_codes()
     assert checked.exit_code == 1
+
+
+def test_a_balancer_on_a_backends_own_host(tmp_path: Path) -> None:
+    """It holds the VIP there; its host's agent and the other backend's hold their addresses."""
+    vip = "10.77.100.99"
+    nodes = [LabNode(name, (f"10.77.{n}.11",)) for n, name in enumerate(("a", "m1", "m2"), start=1)]
+    roles = {"a": ["source"], "m1": ["backend"], "m2": ["backend"]}
+    with Lab(nodes) as lab:
+        lab.add_address("m1", vip)
+        lab.add_route(ROUTER, vip, via=M1[0])
+        start_strangers(lab, "m1", f"close:tcp:{vip}:6443")
+        vips = [ClusterVip("api", vip, 6443, "backend", ("source",))]
+        cluster = Cluster(lab, tmp_path, roles, vips=vips)
+        cluster.start_agents()
+        checked = cluster.run_check()
+    assert Told.by(checked.flow("a", "api")) == blocked(Cause.NO_BACKEND)
+    assert {"no-backend", "port-occupied"} <= checked.finding_codes()

@@ -87,6 +87,13 @@ def too_lossy() -> World:
     return world.silent("w1", "m1", "6443")
 
 
+def too_fast() -> World:
+    world = pair("30000-30099").proven("w1", "m1", "30000-30009")
+    world.outcome("w1", "m1", "30010-30099", Failure.RESET, errno="ECONNREFUSED")
+    world.proven("w1", "m1", "30010,30099", second_look=True)
+    return world.outcome("w1", "m1", "30055", Failure.RESET, second_look=True)
+
+
 def dropped_by_our_limits() -> World:
     return pair().silent("w1", "m1", "6443").dropped("m1", "6443")
 
@@ -180,6 +187,17 @@ SCENARIOS = (
         (
             Row("6443", Verdict.UNTESTED, Cause.LOSS),
             Row("8472", Verdict.DEGRADED, Cause.LOSS, ok=True),
+        ),
+    ),
+    Scenario(
+        "untested-too-fast",
+        "A firewall resets what is beyond so many new connections a second. Of three reset ports "
+        "that were tried again slowly, two work: of the others nothing is known.",
+        too_fast,
+        (
+            Row("30000-30010,30099", Verdict.DEGRADED, Cause.LOSS, ok=True),
+            Row("30011-30054,30056-30098", Verdict.UNTESTED, Cause.LOSS),
+            Row("30055", Verdict.BLOCKED, Cause.RESET, Where.UNKNOWN, ok=False),
         ),
     ),
     Scenario(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
+from preflight.coordinator.brief_looks import brief_orders
 from preflight.model.observation import REFUSED, AgentObservation, Failure, Outcome
 from preflight.model.plan import (
     SECOND_LOOK_INTERVAL,
@@ -66,7 +67,8 @@ def _held_by_others(
     occupied: Ranges = ()
     for agent in answerers:
         # A VIP's backends hold its port on their own addresses, a node on the one that is asked.
-        where = addresses[agent.node] if len(answerers) > 1 else (probe.address,)
+        own = agent.node == probe.destination
+        where = (probe.address,) if own else addresses[agent.node]
         for state in agent.listeners:
             if state.protocol != probe.protocol or state.address not in where:
                 continue
@@ -115,7 +117,8 @@ def _connections(order: ProbeOrder) -> int:
 def second_orders(
     plan: Plan, outcomes: Iterable[Outcome], bound: float
 ) -> dict[str, tuple[ProbeOrder, ...]]:
-    """The second look: silent ports that may have been refused by ICMP, unsaid.
+    """The second look: silent ports that may have been refused by ICMP, unsaid; and ports that
+    may have failed for the pace alone (`brief_looks`).
 
     Linux sends a burst of six ICMP errors to an address, then one a second (icmp_ratelimit),
     so silence beside ICMP may be the same refusal. Such ports are tried again: all, or a few of
@@ -155,6 +158,8 @@ def second_orders(
             probe = structs.replace(probes[number], ports=ports, connections=1, full_size_port=None)
             order = ProbeOrder(probe=probe, second_look=True, lane=sender, slow=is_slow)
             orders[source].append(order)
+    for source, order in list(brief_orders(plan, outcomes, orders, left, bound)):
+        orders[source].append(order)
     return {source: tuple(ours) for source, ours in orders.items()}
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from preflight.diagnosis import catalog
 from preflight.diagnosis.catalog import Kind, fix_for_absence
-from preflight.diagnosis.destination import confirmation_of
+from preflight.diagnosis.destination import confirmation_of, lost_listeners
 from preflight.diagnosis.grouping import list_nodes
 from preflight.diagnosis.icmp import cause_of
 from preflight.diagnosis.index import Index, canonical
@@ -65,8 +65,12 @@ def _absence_of(
     agent = index.agents[node.name]
     if was_not_called(agent, index):
         return None
-    unconfirmed = needed and confirmation_of(agent) is None
-    kind = _KINDS.get(agent.state, catalog.AGENT_LOST if unconfirmed else None)
+    kind = _KINDS.get(agent.state)
+    if needed and kind is None:
+        if confirmation_of(agent) is None:
+            kind = catalog.AGENT_LOST
+        elif lost_listeners(agent):
+            kind = catalog.AGENT_UNSTEADY
     if kind is None:
         return None
     unreached = agent.state == "unreachable"

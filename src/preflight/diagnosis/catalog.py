@@ -70,6 +70,13 @@ TOO_LOSSY = Kind(
     title="{flow} could not be tested: too many packets are lost",
     fix="Cure the packet loss between {sources} and {destinations} first, then run again.",
 )
+TOO_FAST = Kind(
+    code="too-fast",
+    severity="warning",
+    title="{flow} could not be tested at this pace",
+    fix="Run again, slower (--rate 100, or less): a firewall between {sources} and {destinations} "
+    "seems to limit new connections. If it fails all the same, the way was gone for a moment.",
+)
 NO_NEIGHBOUR = Kind(
     code="no-neighbour",
     severity="error",
@@ -136,6 +143,12 @@ AGENT_LOST = Kind(
     code="agent-lost",
     severity="error",
     title="{agents} lost during the run",
+    fix="{fix}",
+)
+AGENT_UNSTEADY = Kind(
+    code="agent-unsteady",
+    severity="error",
+    title="{agents} did not listen all the time",
     fix="{fix}",
 )
 PORT_OCCUPIED = Kind(
@@ -221,6 +234,9 @@ _FIXES_EMBEDDED = {
     "command on {node}: the agent of an embedded node is part of the command.",
     Reason.DESCRIPTORS: "Raise the hard limit of open files (ulimit -Hn) where this command runs.",
 }
+_FIX_UNSTEADY = (
+    "Run again. If it is told again: was {nodes} suspended meanwhile, or is it overloaded?"
+)
 _FIXES_BY_KIND = {
     AGENT_UNREACHABLE.code: _SERVE + ", and open {port}/tcp to {hosts} from the coordinator.",
     AGENT_REFUSED.code: "Cure what {they_say}. " + _SERVE + ", with the key file and the version "
@@ -241,6 +257,8 @@ def fix_for_absence(kind: Kind, reason: Reason, *, embedded: bool, dead: bool, e
     that the user started, so nothing is to be started on its node. `every`: they are several,
     and all that there are but an embedded one.
     """
+    if kind is AGENT_UNSTEADY:
+        return _FIX_UNSTEADY
     if dead:
         return NO_NEIGHBOUR.fix.replace("{destinations}", "{places}")
     if embedded:

@@ -9,7 +9,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from preflight.diagnosis.denial import OwnDenial, ports_denied_alike
 from preflight.diagnosis.destination import End, PortFact, end_of, port_facts
+from preflight.diagnosis.haste import Haste, hasty_ports
 from preflight.diagnosis.icmp import shared_errors
 from preflight.diagnosis.index import Index
 from preflight.diagnosis.joining import Seen, ports_by_sight
@@ -30,17 +32,24 @@ class Cell(Struct, frozen=True, kw_only=True):
     """What the listeners saw of unanswered attempts; None: no attempt is listed."""
     shared_icmp: Icmp | None = None
     """Silent, but refused like its neighbours: the error that they got."""
+    denied_alike: bool = False
+    """TCP: the source's own firewall denies UDP there, and may have dropped this as well."""
+    hasty: bool = False
+    """Failed, as did others that worked when they were tried slowly."""
 
 
 def cut_cells(probe: Probe, flows: Iterable[Flow], index: Index) -> tuple[Cell, ...]:
     """The cells of a probe, which cover each of its ports exactly once."""
     outcomes = index.outcomes.get(probe.id, ())
-    layers: list[tuple[Outcome | PortFact | Seen | Icmp, Ranges]] = [
+    layers: list[tuple[Outcome | PortFact | Seen | Icmp | Haste | OwnDenial, Ranges]] = [
         (outcome, outcome.ports) for outcome in outcomes
     ]
     layers += port_facts(probe, index)
     layers += ports_by_sight(probe, index)
+    flows = tuple(flows)
     layers += shared_errors(flows, outcomes)
+    layers.append((Haste(), hasty_ports(flows, outcomes)))
+    layers.append((OwnDenial(), ports_denied_alike(probe, outcomes, index)))
     cells = []
     for known, ports in partition(probe.ports, layers):
         cells.append(
@@ -50,6 +59,8 @@ def cut_cells(probe: Probe, flows: Iterable[Flow], index: Index) -> tuple[Cell, 
                 end=end_of((one for one in known if isinstance(one, PortFact)), probe, index),
                 seen=next((one for one in known if isinstance(one, Seen)), None),
                 shared_icmp=next((one for one in known if isinstance(one, Icmp)), None),
+                denied_alike=any(isinstance(one, OwnDenial) for one in known),
+                hasty=any(isinstance(one, Haste) for one in known),
             )
         )
     return tuple(cells)

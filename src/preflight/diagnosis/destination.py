@@ -11,10 +11,11 @@ from typing import Literal
 from msgspec import Struct
 
 from preflight.diagnosis.index import Index, canonical, is_vip
+from preflight.model.cluster import Protocol
 from preflight.model.observation import AgentObservation, Confirmation, ListenerState
 from preflight.model.plan import Probe
 from preflight.model.report import Cause
-from preflight.ports import Ranges
+from preflight.ports import Ranges, subtract, union
 
 STATE_CAUSES = {
     "unreachable": Cause.AGENT_UNREACHABLE,
@@ -31,6 +32,8 @@ class PortFact(Struct, frozen=True):
     owner: str = ""
     owner_listens: bool = False
     detail: str = ""
+    at_vip: bool = False
+    """Said of the VIP's address, and not of the node's own."""
 
 
 class End(Struct, frozen=True, kw_only=True):
@@ -47,6 +50,8 @@ class End(Struct, frozen=True, kw_only=True):
     owner: str | None = None
     """Another program holds the port there (it may have no name that we can see)."""
     owner_listens: bool = False
+    in_front: bool = False
+    """That program holds a VIP, and no backend's own address: it is the one that balances."""
     denied: str | None = None
 
 
@@ -58,6 +63,23 @@ def confirmation_of(agent: AgentObservation) -> Confirmation | None:
     return confirmation
 
 
+def lost_listeners(agent: AgentObservation) -> bool:
+    """Whether it confirms less than it began to hold: it stood still, or lost a listener."""
+    confirmation = confirmation_of(agent)
+    if confirmation is None:
+        return False
+    held: dict[tuple[Protocol, str], Ranges] = {}
+    for state in confirmation.held:
+        if state.state == "listening":
+            place = (state.protocol, canonical(state.address))
+            held[place] = union(held.get(place, ()), state.ports)
+    return any(
+        subtract(state.ports, held.get((state.protocol, canonical(state.address)), ()))
+        for state in agent.listeners
+        if state.state == "listening"
+    )
+
+
 def port_facts(probe: Probe, index: Index) -> Iterator[tuple[PortFact, Ranges]]:
     """Everything that the ready agents behind the probe's address say of their ports."""
     for name in probe.answerers:
@@ -67,7 +89,7 @@ def port_facts(probe: Probe, index: Index) -> Iterator[tuple[PortFact, Ranges]]:
         addresses = _listening_addresses(probe, name, index)
         for state in _matching(agent.listeners, probe, addresses):
             if state.state != "listening":
-                yield _fact(name, state), state.ports
+                yield _fact(name, state, probe), state.ports
         confirmation = confirmation_of(agent)
         if confirmation is None:
             continue
@@ -102,6 +124,7 @@ def end_of(facts: Iterable[PortFact], probe: Probe, index: Index) -> End:
         dropped=bool(dropping),
         owner=occupied[0].owner if occupied else None,
         owner_listens=bool(occupied) and occupied[0].owner_listens,
+        in_front=bool(occupied) and all(fact.at_vip for fact in occupied),
         denied=denied[0] if denied else None,
     )
 
@@ -132,6 +155,7 @@ def _matching(
             yield state
 
 
-def _fact(node: str, state: ListenerState) -> PortFact:
+def _fact(node: str, state: ListenerState, probe: Probe) -> PortFact:
     kind: Literal["occupied", "denied"] = "occupied" if state.state == "occupied" else "denied"
-    return PortFact(node, kind, state.owner, state.owner_listens, state.detail)
+    at_vip = is_vip(probe) and canonical(state.address) == canonical(probe.address)
+    return PortFact(node, kind, state.owner, state.owner_listens, state.detail, at_vip)

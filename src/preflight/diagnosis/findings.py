@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from preflight.diagnosis import catalog
 from preflight.diagnosis.absence import absence_findings
 from preflight.diagnosis.catalog import Kind, fix_for
-from preflight.diagnosis.destination import confirmation_of
+from preflight.diagnosis.destination import confirmation_of, port_facts
 from preflight.diagnosis.grouping import (
     Group,
     describe,
@@ -16,7 +16,7 @@ from preflight.diagnosis.grouping import (
     short_ports,
 )
 from preflight.diagnosis.index import Index, canonical, is_vip
-from preflight.diagnosis.notes import LEFT_OUT
+from preflight.diagnosis.notes import AT_SPEED, LEFT_OUT
 from preflight.diagnosis.surroundings import node_findings
 from preflight.diagnosis.unheld import unheld_vips, vip_findings
 from preflight.model.observation import Failure
@@ -71,6 +71,8 @@ def _flow_findings(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
 def _kind_of(record: FlowRecord) -> Kind | None:
     """The kind of finding that a record calls for, if any."""
     if record.verdict is Verdict.UNTESTED:
+        if record.detail.startswith(AT_SPEED):
+            return catalog.TOO_FAST
         return _KINDS_UNTESTED.get(record.cause) if record.cause is not None else None
     if record.expected == "blocked":
         return catalog.EXPOSED if record.verdict is not Verdict.BLOCKED else None
@@ -127,8 +129,7 @@ def _unsteady_vips(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
         (probe.source, probe.destination)
         for probe in plan.probes
         if is_vip(probe) and _all_confirmed(probe, index)
-        for outcome in index.outcomes.get(probe.id, ())
-        if outcome.failure not in {None, Failure.CONNECTED_ONLY, Failure.SKIPPED}
+        if _some_failed(probe, index) or _one_is_never_met(probe, index)
     }
     numbers = [
         number
@@ -137,6 +138,24 @@ def _unsteady_vips(plan: Plan, index: Index, records: Sequence[FlowRecord]) -> I
     ]
     for group in group_records(records, numbers):
         yield _tell(catalog.VIP_UNSTEADY, group, plan, records)
+
+
+def _some_failed(probe: Probe, index: Index) -> bool:
+    well = {None, Failure.CONNECTED_ONLY, Failure.SKIPPED}
+    return any(outcome.failure not in well for outcome in index.outcomes.get(probe.id, ()))
+
+
+def _one_is_never_met(probe: Probe, index: Index) -> bool:
+    """Whether a backend listens, answered nothing, and attempts got lost as often as if they had
+    been led there. Each of them was followed by another one that met a backend which answers.
+    """
+    outcomes = [o for o in index.outcomes.get(probe.id, ()) if o.failure is None]
+    answered = sum(outcome.answered for outcome in outcomes)
+    lost = sum(outcome.attempts for outcome in outcomes) - answered
+    listening = {fact.node for fact, _ in port_facts(probe, index) if fact.kind == "held"}
+    never = listening - {outcome.answered_by for outcome in outcomes}
+    # An equal part of the attempts is a backend's; half of that is no accident.
+    return bool(never) and lost >= max(2.0, answered / (2 * len(probe.answerers)))
 
 
 def _all_confirmed(probe: Probe, index: Index) -> bool:

@@ -18,6 +18,7 @@ from preflight.model.observation import (
     Sightings,
 )
 from preflight.model.plan import Plan, PlannedNode, Probe
+from preflight.ports import Ranges, union
 
 _NOTHING_HEARD = frozenset(
     {
@@ -56,6 +57,11 @@ class Index(Struct, frozen=True):
     """Every address that a planned node is known to have."""
     translated: dict[tuple[str, str], frozenset[str]]
     """(source, destination) -> addresses that the source was seen under, and never left from."""
+    untranslated: frozenset[tuple[str, str]]
+    """(source, probed address) between which connections were proven, and each listener saw the
+    address that they left from."""
+    denied: dict[tuple[str, str], Ranges]
+    """(source, probed address) -> UDP ports that the source's own kernel would not send to."""
     challenged: dict[str, tuple[Sightings, ...]]
     """Probe id in hexadecimal -> who saw it."""
     unchallenged: dict[tuple[str, int], tuple[Sighting, ...]]
@@ -123,6 +129,13 @@ def index_observations(plan: Plan, observations: Observations) -> Index:
             for address in (*node.addresses, *agents[node.name].facts.addresses)
         ),
         translated=_translated(plan, in_order),
+        untranslated=_untranslated(plan, in_order),
+        denied={
+            (probe.source, canonical(probe.address)): denied
+            for probe in plan.probes
+            if probe.protocol == "udp"
+            if (denied := _denied(in_order.get(probe.id, ())))
+        },
         challenged=challenged,
         unchallenged={place: tuple(found) for place, found in unchallenged.items()},
     )
@@ -156,6 +169,23 @@ def _translated(
             if outcome.local_address:
                 local[pair].add(canonical(outcome.local_address))
     return {pair: frozenset(seen - local[pair]) for pair, seen in observed.items()}
+
+
+def _untranslated(
+    plan: Plan, outcomes: dict[int, tuple[Outcome, ...]]
+) -> frozenset[tuple[str, str]]:
+    same: dict[tuple[str, str], bool] = {}
+    for probe in plan.probes:
+        way = (probe.source, canonical(probe.address))
+        for outcome in outcomes.get(probe.id, ()) if probe.protocol == "tcp" else ():
+            seen, local = outcome.observed_source, outcome.local_address
+            if seen and local:
+                same[way] = same.get(way, True) and canonical(seen) == canonical(local)
+    return frozenset(way for way, is_same in same.items() if is_same)
+
+
+def _denied(outcomes: tuple[Outcome, ...]) -> Ranges:
+    return union(*(o.ports for o in outcomes if o.failure is Failure.SEND_DENIED))
 
 
 def _missing(node: str) -> AgentObservation:

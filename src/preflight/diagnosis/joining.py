@@ -79,10 +79,13 @@ def _accepted(attempt: Attempt, probe: Probe, index: Index) -> bool:
 
     A translator on the way may change the source's port as well as its address, so that any
     such connection from the translated address to the attempted port counts. Where nothing
-    told how the source is translated, so does one that no node can have made by itself.
+    told how the source is translated, so does one that no node can have made by itself; where
+    other connections show that it is not, that one is a bystander's (a health check's).
     """
     local = canonical(attempt.local_address)
     translated = index.translated.get((probe.source, probe.destination), frozenset())
+    as_it_is = (probe.source, canonical(probe.address)) in index.untranslated
+    anybodys = bool(translated) or not as_it_is
     for node in probe.answerers:
         for sighting in index.unchallenged.get((node, attempt.port), ()):
             source = canonical(sighting.source_address)
@@ -91,6 +94,6 @@ def _accepted(attempt: Attempt, probe: Probe, index: Index) -> bool:
             if source == local and sighting.source_port == attempt.local_port:
                 return True
             claimed = (source, sighting.source_port) in index.claimed
-            if not claimed and source not in index.node_addresses:
+            if anybodys and not claimed and source not in index.node_addresses:
                 return True
     return False

@@ -32,6 +32,8 @@ class Judgement(Struct, frozen=True, kw_only=True):
     """Whether the destination saw anything of the attempts."""
     held: bool = True
     """The destination's own listener was confirmed."""
+    own_doing: bool = False
+    """The source's own firewall may be why, so that nothing is known of the way."""
     note: str = ""
     """What the record's sentence adds, or says instead."""
 

@@ -66,7 +66,8 @@ def is_ok(flow: Flow, judgement: Judgement, *, strict: bool) -> bool | None:
     if flow.expected == "blocked":
         if verdict is not Verdict.BLOCKED:
             return False
-        return True if judgement.held and judgement.cause not in _OWN_FAULT else None
+        own = judgement.own_doing or judgement.cause in _OWN_FAULT
+        return True if judgement.held and not own else None
     if verdict is Verdict.OPEN:
         return True
     return not strict if verdict is Verdict.DEGRADED else not flow.required

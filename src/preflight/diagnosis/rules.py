@@ -10,10 +10,11 @@ from typing import TypeAlias
 
 from preflight.diagnosis.cells import Cell
 from preflight.diagnosis.destination import STATE_CAUSES
+from preflight.diagnosis.haste import HASTY
 from preflight.diagnosis.icmp import cause_of
 from preflight.diagnosis.joining import Seen, seen_elsewhere
 from preflight.diagnosis.judgement import Case, Judgement, Scene, make_case
-from preflight.diagnosis.notes import INTERRUPTED, agent_note, was_not_called
+from preflight.diagnosis.notes import AT_SPEED, INTERRUPTED, agent_note, was_not_called
 from preflight.diagnosis.places import BEYOND_SOURCE, EVERYWHERE, LEFT_BY_SIGHT, place_of
 from preflight.diagnosis.ruling import (
     blocked,
@@ -36,6 +37,7 @@ _CONNECTED = frozenset(
         Failure.CONNECTED_ONLY,
     }
 )
+_TELL_NOTHING = frozenset({Failure.CLOSED_AFTER_CONNECT, Failure.SILENT_AFTER_CONNECT})
 _OWN_KERNEL = {
     Failure.NO_ROUTE: Cause.NO_ROUTE,
     Failure.NO_NEIGHBOUR: Cause.NO_NEIGHBOUR,
@@ -122,9 +124,11 @@ def port_was_denied(case: Case) -> Judgement | None:
 
 
 def port_was_occupied(case: Case) -> Judgement | None:
-    """Another program holds the port: a connection is all the proof that can be had."""
+    """Another program holds the port: a connection is all the proof that can be had. One with
+    a balancer in front of the backends is none.
+    """
     end, leading = case.cell.end, case.leading
-    if end.owner is None or end.held:
+    if end.owner is None or end.held or end.in_front:
         return None
     owner = end.owner or "another program"
     if case.scene.probe.protocol == "tcp" and leading is not None:
@@ -142,7 +146,7 @@ def destination_did_not_confirm(case: Case) -> Judgement | None:
     end = case.cell.end
     if not end.confirmed:
         return _not_confirmed(case)
-    if end.held or end.owner is not None:
+    if end.held or (end.owner is not None and not end.in_front):
         return None
     name = case.scene.probe.destination
     if end.dropped:
@@ -156,7 +160,9 @@ def connected_without_answer(case: Case) -> Judgement | None:
     leading, cell, scene = case.leading, case.cell, case.scene
     if leading is None or leading.failure not in _CONNECTED:
         return None
-    if cell.end.owner is not None or leading.failure is Failure.CONNECTED_ONLY:
+    # Whoever balances and tells nothing of its own leads to the backends, which are confirmed.
+    balancer = cell.end.in_front and cell.end.held and leading.failure in _TELL_NOTHING
+    if (cell.end.owner is not None and not balancer) or leading.failure is Failure.CONNECTED_ONLY:
         owner = cell.end.owner or None
         note = "the connection that was made may be another program's"
         return untested(Cause.PORT_IN_USE, note, owner=owner)
@@ -177,6 +183,18 @@ def connected_without_answer(case: Case) -> Judgement | None:
         ending = Cause.STALLED if silent else Cause.NO_BACKEND
         return blocked(ending, case, possible=BEYOND_SOURCE, seen=False)
     return intercepted(Cause.IMPOSTOR, case)
+
+
+def failed_for_the_pace(case: Case) -> Judgement | None:
+    """Others that failed alike work when they are asked slowly."""
+    failure = case.leading.failure if case.leading is not None else None
+    if not case.cell.hasty or failure not in HASTY:
+        return None
+    note = (
+        f"{AT_SPEED}: it failed in the sweep, as did others that worked when they were tried "
+        "again, slowly (try --rate)"
+    )
+    return untested(Cause.LOSS, note)
 
 
 def refused_by_icmp(case: Case) -> Judgement | None:
@@ -250,6 +268,7 @@ RULES: tuple[Rule, ...] = (
     port_was_occupied,
     destination_did_not_confirm,
     connected_without_answer,
+    failed_for_the_pace,
     refused_by_icmp,
     refused_by_own_kernel,
     reset_to_the_syn,

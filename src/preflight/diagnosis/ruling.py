@@ -6,6 +6,9 @@ from preflight.diagnosis.judgement import Case, Judgement
 from preflight.model.observation import Icmp
 from preflight.model.report import Cause, Verdict, Where
 
+_QUIET = frozenset({Cause.NO_ANSWER, Cause.RESET})
+"""What the source's own output rules can do to TCP without a word of it."""
+
 
 def untested(
     cause: Cause, note: str, *, owner: str | None = None, icmp: Icmp | None = None
@@ -47,6 +50,7 @@ def blocked(
         owner=case.cell.end.owner if not case.cell.end.held else None,
         seen=seen,
         held=case.cell.end.held,
+        own_doing=cause in _QUIET and case.cell.denied_alike,
     )
 
 

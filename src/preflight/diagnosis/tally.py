@@ -54,7 +54,9 @@ def add_up(parts: Sequence[Part], scene: Scene) -> Tally:
             tally.icmp_seen += _part(outcome.icmp_seen or whole, ports, whole)
         if scene.vip and outcome.failure is None and outcome.answered_by:
             backends[outcome.answered_by] += _part(outcome.answered, ports, whole)
-    tally.waited = min((o.waited for o, _ in shares if o.waited is not None), default=None)
+    tally.waited = min(
+        (o.waited for o, _ in shares if o.waited is not None and not o.second_look), default=None
+    )
     tally.backends = dict(sorted(backends.items()))
     tally.rtt_ms = _median_rtt(shares)
     _take_first(tally, [outcome for outcome, _ in shares])

@@ -47,7 +47,10 @@ def explain(story: Story) -> str:
         return judgement.note
     if judgement.cause is None:
         return _proven(story)
-    return _SENTENCES.get(judgement.cause, _refused)(story)
+    said = _SENTENCES.get(judgement.cause, _refused)(story)
+    if judgement.own_doing:
+        said += f"; {story.flow.source}'s own firewall denies UDP to there, and may be why"
+    return said
 
 
 def _proven(story: Story) -> str:
@@ -63,6 +66,10 @@ def _proven(story: Story) -> str:
 def _loss(story: Story) -> str:
     tries = story.grade.tries if story.grade is not None else None
     lost, tried = (tries.lost, tries.tried) if tries is not None else (0, 0)
+    late = story.grade.late if story.grade is not None else 0
+    if late:
+        which = "" if count_ports(story.ports) == 1 else f"on {late} of them "
+        return f"{_proven(story)}, but {which}only when it was tried again, slowly"
     if story.flow.protocol == "udp":
         return f"{_proven(story)}, but {lost} of {tried} datagrams stayed unanswered"
     return f"{_proven(story)}, but {lost} of {tried} connections took more than one attempt"

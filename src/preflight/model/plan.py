@@ -27,6 +27,10 @@ GRACE = 1.5
 """Seconds beyond its own deadline that an agent may take to say that it is done."""
 SLOW_PATIENCE = 3.3
 """Seconds. A router that looks for a host in vain says so after 3.1 s."""
+BRIEF_INTERVAL = 0.2
+"""Seconds between brief looks: five a second is slow for any limit that a sweep runs into."""
+BRIEF_PATIENCE = 0.4
+"""Seconds for an answer to a brief look. To miss one costs nothing: what was said stands."""
 
 
 class Flow(Struct, frozen=True, kw_only=True):
@@ -86,10 +90,13 @@ class ProbeOrder(Struct, frozen=True, kw_only=True):
     second_look: bool = False
     """Try each port once, one every `SECOND_LOOK_INTERVAL`, after everything else is over."""
     lane: str = ""
-    """Second look: whose ICMP errors are hoped for. Orders of one lane take turns and lanes run
-    side by side, because it is each sender by itself that limits its errors."""
+    """Second look: orders of one lane take turns, and lanes run side by side. It is named after
+    the sender whose ICMP errors are hoped for, because each limits its errors by itself."""
     slow: bool = False
     """Second look: the sender may have to look for the host first (`SLOW_PATIENCE`)."""
+    brief: bool = False
+    """Second look: no error is hoped for but an answer, at a pace (`BRIEF_INTERVAL`) that no
+    limit on new connections minds."""
 
 
 class Share(Struct, frozen=True, kw_only=True):

@@ -52,10 +52,12 @@ class Polling(Generic[Owner]):
         heapq.heappush(self._timers, (when, next(self._serial), action, argument))
 
     def fire_timers(self) -> None:
-        """Call what is due."""
+        """Call what is due. What these calls set for now has its turn after the next `poll`."""
         timers, now = self._timers, self.now
+        due = []
         while timers and timers[0][0] <= now:
-            _, _, action, argument = heapq.heappop(timers)
+            due.append(heapq.heappop(timers))
+        for _, _, action, argument in due:
             action(argument)
 
     def poll(self, longest: float | None) -> Iterator[tuple[Owner, int]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from preflight.model.observation import Attempt, Failure, Icmp, Operation
-from preflight.model.plan import SLOW_PATIENCE, ProbeOrder, Share
+from preflight.model.plan import BRIEF_PATIENCE, SLOW_PATIENCE, ProbeOrder, Share
 from preflight.net.classify import Fault
 from preflight.net.half_open import HalfOpen
 from preflight.net.pacing import Pace
@@ -85,6 +85,8 @@ def patience_of(order: ProbeOrder, work: Work) -> float:
     """Seconds that a port of this order is waited for."""
     if not work.once:
         return work.share.patience
+    if order.brief:
+        return BRIEF_PATIENCE
     return SLOW_PATIENCE if order.slow else SINGLE_PATIENCE
 
 

@@ -251,9 +251,12 @@ class TcpTask:
         self._note_enough(now, persistence)
         if persistence.last_wait is not None and self.enough_at is not None:
             believed = self.enough_at + persistence.last_wait
-            if now < believed:
-                return Step.WAIT, min(until, believed)
-            if persistence.heard_at >= self.enough_at - SAME_TIME:
+            # Where that was seen late (many SYNs, or a process that stood still), the patience
+            # may be over, and what came meanwhile not be looked at yet.
+            latest = min(believed, max(until, self.enough_at + _LAST_CHANCE))
+            if now < latest:
+                return Step.WAIT, latest
+            if now >= believed and persistence.heard_at >= self.enough_at - SAME_TIME:
                 return Step.END, now
         latest = self.began_at + max(self.patience, persistence.seconds) - _LAST_CHANCE
         again = self.last_began_at + FRESH_SYN_INTERVAL

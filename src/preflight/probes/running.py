@@ -158,6 +158,7 @@ class Runner:
                     self._collector.add,
                     deadline=self._context.share.deadline,
                     slow=any(self._orders[index].slow for index, _ in turns),
+                    brief=all(self._orders[index].brief for index, _ in turns),
                 )
                 group.create_task(lane.run())
 

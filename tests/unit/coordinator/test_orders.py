@@ -144,6 +144,16 @@ def test_a_vip_is_challenged_as_long_as_one_backend_can_answer() -> None:
     assert order.connect_only == ()
 
 
+def test_a_vip_of_one_backend_is_challenged_through_who_holds_it() -> None:
+    vip = probe(0, "w1", "api", "10.0.0.9", ((6443, 6443),), "w2")
+    found = agents(
+        held("10.0.0.9", ((6443, 6443),), "occupied"),
+        held("10.0.0.2", ((6443, 6443),), "listening"),
+    )
+    ((order,),) = first_orders(plan(vip), found).values()
+    assert order.connect_only == ()
+
+
 def test_bounds_are_shared_by_work_and_nobody_gets_nothing() -> None:
     small = probe(1, "w3", "w2", "10.0.0.2", ((6443, 6443),))
     orders = first_orders(plan(TO_W2, small), agents())

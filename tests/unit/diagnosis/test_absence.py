@@ -4,9 +4,9 @@ import pytest
 from msgspec import structs
 
 from preflight.diagnosis import diagnose
-from preflight.model.observation import Failure, Icmp, Reason
+from preflight.model.observation import Confirmation, Failure, Icmp, Reason
 from preflight.model.report import Cause, Finding, Verdict
-from tests.scenarios.world import World, pair
+from tests.scenarios.world import World, instance_of, pair
 
 HELD = "run 0f0f0f0f of root@jump (pid 4711) holds this agent since 08:00:0{} UTC"
 
@@ -165,3 +165,42 @@ def test_agent_that_an_interrupted_run_never_called_is_no_trouble(node: str) -> 
     assert (record.verdict, record.cause) == (Verdict.UNTESTED, Cause.SKIPPED)
     assert record.detail == f"interrupted: {node} was not reached yet"
     assert [one.code for one in report.findings] == ["interrupted"]
+
+
+def stood_still(node: str) -> World:
+    world = pair().flow("m1", "w1", "10250").silent("w1", "m1", "6443").silent("m1", "w1", "10250")
+    return world.agent(node, confirmation=Confirmation(instance=instance_of(node), held=()))
+
+
+def test_an_agent_that_stood_still_is_told_of() -> None:
+    found = next(one for one in findings(stood_still("m1")) if one.code == "agent-unsteady")
+
+    assert found.title == "m1's agent did not listen all the time"
+    assert "stood still" in found.detail
+    assert "Run again" in found.fix
+    assert found.flows == (0,)
+
+
+def test_the_agent_at_the_other_end_of_an_untested_flow_is_not_blamed() -> None:
+    told = [one.title for one in findings(stood_still("m1")) if one.code == "agent-unsteady"]
+
+    assert told == ["m1's agent did not listen all the time"]
+
+
+def test_one_listener_that_went_is_enough() -> None:
+    world = pair("6443,9200").silent("w1", "m1", "6443,9200")
+    (listening,) = [one for one in world.observations().agents if one.node == "m1"]
+    (state,) = listening.listeners
+    left = structs.replace(state, ports=((6443, 6443),))
+    world.agent("m1", confirmation=Confirmation(instance=instance_of("m1"), held=(left,)))
+
+    codes = {one.code: one.flows for one in findings(world)}
+
+    assert codes == {"blocked": (0,), "agent-unsteady": (1,)}
+
+
+def test_an_agent_that_stood_still_and_was_not_missed_is_not_told_of() -> None:
+    world = pair().proven("w1", "m1", "6443")
+    world.agent("m1", confirmation=Confirmation(instance=instance_of("m1"), held=()))
+
+    assert findings(world) == []

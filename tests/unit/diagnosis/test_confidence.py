@@ -191,16 +191,6 @@ def test_heavy_loss_explains_a_full_size_failure() -> None:
     assert records(world)["a6443"].cause is Cause.LOSS
 
 
-def test_path_mtu_concerns_the_flow_with_that_port() -> None:
-    world = two_rules().proven("w1", "m1", "6443,30000-30099")
-    world.outcome("w1", "m1", "6443", Failure.SILENT_AFTER_CONNECT, size=8192)
-
-    found = records(world)
-
-    assert found["a6443"].cause is Cause.PATH_MTU
-    assert found["b30000-30099"].verdict is Verdict.OPEN
-
-
 def test_what_a_stopped_agent_left_unanswered_excuses_no_silence() -> None:
     world = pair("6443", rule="a").flow("m1", "w1", "8472", "udp", rule="b")
     world.silent("w1", "m1", "6443")

@@ -337,6 +337,35 @@ def test_two_families_that_fail_alike_are_one_finding() -> None:
     assert "w1 (10.0.2.11 and fd00::1) to m1 (10.0.1.11 and fd00::2)" in found.fix
 
 
+@pytest.mark.parametrize(
+    ("attempts", "met", "told"),
+    [
+        (27, "m1,m2", ["vip-unsteady"]),  # each attempt that m3 swallowed had another follow
+        (18, "m1,m2", []),  # a balancer that keeps to some of its backends
+        (19, "m1,m2", []),  # one SYN was lost
+        (27, "m1,m2,m3", []),  # loss, but every backend is there
+    ],
+)
+def test_vip_with_a_backend_that_swallows_is_unsteady(
+    attempts: int, met: str, told: list[str]
+) -> None:
+    world = behind_vip("m1", "m2", "m3")
+    nodes = met.split(",")
+    for node in nodes:
+        count = 18 // len(nodes)
+        more = attempts - 18 if node == "m1" else 0
+        world.proven("w1", "api", "6443", answered_by=node, attempts=count + more, answered=count)
+
+    assert [one.code for one in findings(world)] == told
+
+
+def test_vip_with_a_backend_that_another_program_holds_is_not_unsteady_for_it() -> None:
+    world = behind_vip("m1", "m2").occupied("m2", "6443", owner="etcd", owner_listens=False)
+    world.proven("w1", "api", "6443", answered_by="m1", attempts=18, answered=12)
+
+    assert "vip-unsteady" not in [one.code for one in findings(world)]
+
+
 def test_vip_with_a_backend_of_which_nothing_is_known_is_not_called_unsteady() -> None:
     world = behind_vip("m1", "m2").proven("w1", "api", "6443", answered_by="m1")
     world.silent("w1", "api", "6443")

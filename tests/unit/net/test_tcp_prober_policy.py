@@ -120,6 +120,25 @@ def test_loss_that_shows_late_asks_for_more_syns() -> None:
     assert clockwork.run() == [0.55, 1.1, 1.5]
 
 
+def test_syns_that_were_enough_at_the_end_of_the_patience_only_have_their_wait() -> None:
+    late = Persistence(8, 6.0, last_wait=0.4, heard_at=START + 10)
+    assert Clockwork(late).run() == [0.55, 1.1, 1.65, 2.2, 2.75, 3.3, 3.85, 4.25]
+    later = Persistence(9, 6.0, last_wait=0.4, heard_at=START + 10)
+    assert Clockwork(later).run()[-2:] == [4.4, 4.8]
+    slow = Persistence(9, 6.0, last_wait=3.0, heard_at=START + 10)
+    assert Clockwork(slow).run()[-2:] == [4.4, 5.0]
+
+
+@pytest.mark.parametrize("last_wait", [0.4, 3.0])
+@pytest.mark.parametrize("paused", [1.0, 3.9, 4.0, 6.3, 20.0])
+def test_a_process_that_stood_still_gives_up_what_is_silent(
+    paused: float, last_wait: float
+) -> None:
+    clockwork = Clockwork(Persistence(1, PATIENCE, last_wait=last_wait, heard_at=START + paused))
+    clockwork.now += paused
+    assert clockwork.run()[-1] <= max(PATIENCE, paused + 0.601)
+
+
 @pytest.mark.parametrize(
     ("ports", "answered", "lost", "syns"),
     [

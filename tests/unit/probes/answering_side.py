@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import msgspec
@@ -260,6 +260,15 @@ class FullBacklog:
 def count_descriptors() -> int:
     """Open files of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def free_ports(count: int) -> list[int]:
+    """So many TCP ports of `ADDRESS` on which nobody listens, in ascending order."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(closing(socket.socket())) for _ in range(count)]
+        for one in held:
+            one.bind((ADDRESS, 0))
+        return sorted(one.getsockname()[1] for one in held)
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, address: str = ADDRESS) -> int:

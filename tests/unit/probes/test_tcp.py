@@ -6,7 +6,7 @@ import pytest
 
 from preflight.columns import each_attempt
 from preflight.model.observation import Failure, Icmp, Operation
-from preflight.model.plan import ProbeOrder
+from preflight.model.plan import BRIEF_PATIENCE, ProbeOrder
 from preflight.net.limits import raise_descriptor_limit
 from preflight.ports import count_ports, each_port, from_ports
 from preflight.wire.challenge import SMALL_SIZE
@@ -19,6 +19,7 @@ from tests.unit.probes.answering_side import (
     close_at_once,
     count_descriptors,
     free_port,
+    free_ports,
     greet_with,
     make_order,
     make_probe,
@@ -241,14 +242,15 @@ async def test_ports_with_one_result_are_one_outcome() -> None:
 
 
 async def test_what_the_deadline_leaves_untried_is_skipped() -> None:
-    order = make_order("tcp", *range(40_000, 41_000))
+    ports = free_ports(500)
+    order = make_order("tcp", *ports)
     outcomes, finished = await probe([order], share(rate=100.0, deadline=0.5))
     counts = {o.failure: count_ports(o.ports) for o in outcomes}
     assert set(counts) == {Failure.RESET, Failure.SKIPPED}
     assert counts[Failure.RESET] <= 70
     covered = sorted(port for o in outcomes for port in each_port(o.ports))
-    assert covered == list(range(40_000, 41_000))
-    assert finished[-1] == 1_000
+    assert covered == ports
+    assert finished[-1] == 500
 
 
 async def test_a_silent_port_cut_short_by_the_deadline_is_skipped_not_silent() -> None:
@@ -316,7 +318,7 @@ async def test_ports_that_were_never_tried_have_the_pace_before_retries() -> Non
         silent = [stack.enter_context(closing(FullBacklog())).port for _ in range(3)]
         orders = [
             make_order("tcp", *silent),
-            make_order("tcp", *range(40_001, 40_026), id=2),
+            make_order("tcp", *free_ports(25), id=2),
         ]
         outcomes, _ = await probe(orders, share(rate=12.0, patience=2.0))
     assert {(o.probe, o.failure) for o in outcomes} == {
@@ -336,24 +338,41 @@ async def test_a_second_look_tries_once_and_is_marked() -> None:
     assert seen.second_look
 
 
+async def test_a_brief_look_proves_a_port_that_works_by_now() -> None:
+    async with tcp_listener(answering()) as port:
+        order = ProbeOrder(probe=make_probe("tcp", port), second_look=True, brief=True)
+        seen = await probe_one(order)
+    assert (seen.failure, seen.second_look) == (None, True)
+
+
+async def test_a_brief_look_at_a_silent_port_is_brief() -> None:
+    with closing(FullBacklog()) as silent:
+        order = ProbeOrder(probe=make_probe("tcp", silent.port), second_look=True, brief=True)
+        seen = await probe_one(order)
+    assert (seen.failure, seen.attempts) == (Failure.NO_ANSWER, 1)
+    assert seen.waited is not None
+    assert BRIEF_PATIENCE - 0.01 <= seen.waited < 3
+
+
 async def test_second_looks_follow_each_other_and_end_with_the_deadline() -> None:
-    first = ProbeOrder(probe=make_probe("tcp", 40_001, 40_002), second_look=True)
-    second = ProbeOrder(probe=make_probe("tcp", 40_003, 40_004, id=2), second_look=True)
-    outcomes, finished = await probe([first, second], share(deadline=2.5))
+    a, b, c, d = free_ports(4)
+    first = ProbeOrder(probe=make_probe("tcp", a, b), second_look=True)
+    second = ProbeOrder(probe=make_probe("tcp", c, d, id=2), second_look=True)
+    outcomes, finished = await probe([first, second], share(deadline=3.2))
     found = {(o.probe, o.failure, port) for o in outcomes for port in each_port(o.ports)}
     assert found == {
-        (1, Failure.RESET, 40_001),
-        (1, Failure.RESET, 40_002),
-        (2, Failure.SKIPPED, 40_003),
-        (2, Failure.SKIPPED, 40_004),
+        (1, Failure.RESET, a),
+        (1, Failure.RESET, b),
+        (2, Failure.SKIPPED, c),
+        (2, Failure.SKIPPED, d),
     }
     assert finished[-1] == 4
 
 
 async def test_second_looks_of_different_lanes_run_side_by_side() -> None:
     orders = [
-        ProbeOrder(probe=make_probe("tcp", 40_001 + n, id=n), second_look=True, lane=str(n))
-        for n in range(3)
+        ProbeOrder(probe=make_probe("tcp", port, id=n), second_look=True, lane=str(n))
+        for n, port in enumerate(free_ports(3))
     ]
     outcomes, _ = await probe(orders, share(deadline=1.5))
     assert {(o.probe, o.failure) for o in outcomes} == {(n, Failure.RESET) for n in range(3)}
