@@ -10,13 +10,13 @@ import preflight
 from preflight.columns import pack_sightings
 from preflight.model.observation import Facts, Outcome
 from preflight.model.plan import PlannedNode
-from preflight.net.control import DialFailed
 from preflight.net.conversation import (
     AgentEnd,
     ConversationEnded,
     CoordinatorEnd,
     conversation_in_process,
 )
+from preflight.net.dialling import DialFailed
 from preflight.probes.grouping import group_results
 from preflight.wire.messages import (
     WIRE_VERSION,

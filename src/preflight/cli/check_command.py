@@ -169,7 +169,7 @@ async def _run(
 def _provide_descriptors(plan: "Plan") -> None:
     """Raise the limit of open files to the hard one. Raises `LimitError` where that is too low."""
     from preflight.errors import LimitError
-    from preflight.net.control import descriptors_for_dialling
+    from preflight.net.dialling import descriptors_for_dialling
     from preflight.net.limits import open_descriptors, raise_descriptor_limit
 
     limit = raise_descriptor_limit()
@@ -189,8 +189,8 @@ def _dialler(key: "CoordinatorKey") -> "Dial":
 
     from preflight.agent.service import Agent
     from preflight.model.plan import PlannedNode
-    from preflight.net.control import dial_agent
     from preflight.net.conversation import AgentEnd, CoordinatorEnd, conversation_in_process
+    from preflight.net.dialling import dial_agent
     from preflight.net.tls import coordinator_context
 
     context = coordinator_context(key)

@@ -15,8 +15,8 @@ import preflight
 from preflight.errors import WireError
 from preflight.model.observation import AgentObservation, AgentState, Outcome, Reason
 from preflight.model.plan import Close, Listen, PlannedNode, ProbeOrder, Share
-from preflight.net.control import DialFailed
 from preflight.net.conversation import ConversationEnded, CoordinatorEnd
+from preflight.net.dialling import DialFailed
 from preflight.wire.messages import (
     WIRE_VERSION,
     Ask,

@@ -9,6 +9,8 @@ import ssl
 
 from preflight.net.keys import AgentKey, CoordinatorKey, Identity
 
+HANDSHAKE_PATIENCE = 10.0
+"""Seconds for one handshake."""
 _NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 """X509_V_FLAG_NO_CHECK_TIME (OpenSSL, x509_vfy.h). A wrong clock is one of the things that we
 come to measure, and must not keep us out."""

@@ -9,8 +9,8 @@ from preflight.coordinator import handles
 from preflight.coordinator.handles import AgentHandle
 from preflight.model.observation import Confirmation, Facts, Failure, Outcome, Reason
 from preflight.model.plan import PlannedNode, Share
-from preflight.net.control import DialFailed
 from preflight.net.conversation import AgentEnd, CoordinatorEnd, conversation_in_process
+from preflight.net.dialling import DialFailed
 from preflight.wire.messages import (
     WIRE_VERSION,
     Ask,

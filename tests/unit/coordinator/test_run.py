@@ -21,13 +21,13 @@ from preflight.model.observation import (
     Sightings,
 )
 from preflight.model.plan import Limits, Listen, Plan, PlannedNode, Probe
-from preflight.net.control import DialFailed
 from preflight.net.conversation import (
     AgentEnd,
     ConversationEnded,
     CoordinatorEnd,
     conversation_in_process,
 )
+from preflight.net.dialling import DialFailed
 from preflight.wire.messages import (
     WIRE_VERSION,
     Ask,

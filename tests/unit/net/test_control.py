@@ -13,9 +13,10 @@ import pytest
 
 from preflight.errors import PreflightError
 from preflight.model.observation import Reason
-from preflight.net import control
-from preflight.net.control import SEGMENT_SIZE, ControlListener, DialFailed, dial_agent
+from preflight.net import dialling
+from preflight.net.control import ControlListener
 from preflight.net.conversation import AgentEnd, ConversationEnded
+from preflight.net.dialling import SEGMENT_SIZE, DialFailed, dial_agent
 from preflight.net.keys import (
     AgentKey,
     CoordinatorKey,
@@ -158,13 +159,13 @@ async def test_control_connections_need_no_large_packets(
 async def test_an_agent_that_starts_late_is_found(
     keys: tuple[CoordinatorKey, AgentKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(dialling, "RETRY_INTERVAL", 0.05)
     async with listening(agent_context(keys[1])) as port:
         pass  # the port is free again, and known
-    dialling = asyncio.create_task(dial_agent(HOST, port, coordinator_context(keys[0]), 5.0))
+    calling = asyncio.create_task(dial_agent(HOST, port, coordinator_context(keys[0]), 5.0))
     listener = ControlListener(agent_context(keys[1]), echo)
     await listener.start(HOST, port)
-    await (await dialling).close()
+    await (await calling).close()
     await listener.close()
 
 
