@@ -218,7 +218,7 @@ _AFTER_THE_HANDSHAKE = (
     Draft(
         "full-segments-swallowed",
         lambda s, d: [Drop(Traffic(s, d), longer_than=SEGMENT_BYTES)],
-        {WEB: degraded(Cause.PATH_MTU)},
+        tcp(degraded(Cause.PATH_MTU)),
     ),
     Draft(
         "every-third-datagram-lost",
