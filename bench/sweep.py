@@ -43,6 +43,9 @@ RANGE = f"{FIRST}-{LAST}"
 PATIENCE = 600.0
 """Seconds that one program may take: nmap needs minutes where everything is dropped."""
 
+UNTOLD = "untold"
+"""Lost so often that nothing is claimed: no answer, and no wrong one."""
+
 PROFILE = f"""
 name = "range"
 [rules.nodeports]
@@ -97,6 +100,7 @@ SETTINGS = {
     ),
     "dropped": Setting(ROUTER, (faults.drop(_to_range()),), lambda _: "silent"),
     "loss-5": Setting(ROUTER, (faults.loss(_to_range(), 5, way="both"),), lambda _: "open"),
+    "loss-20": Setting(ROUTER, (faults.loss(_to_range(), 20, way="both"),), lambda _: "open"),
 }
 
 
@@ -194,6 +198,7 @@ _STATES = {
     (Verdict.DEGRADED, Cause.LOSS): "open",
     (Verdict.BLOCKED, Cause.RESET): "closed",
     (Verdict.BLOCKED, Cause.NO_ANSWER): "silent",
+    (Verdict.UNTESTED, Cause.LOSS): UNTOLD,
 }
 
 
@@ -243,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", action="append", choices=[*SETTINGS], help="a setting")
+    parser.add_argument("--alone", action="store_true", help="preflight, and nothing beside it")
     parser.add_argument("--slow", action="store_true", help="nmap's minutes of silence as well")
     chosen = parser.parse_args()
     for needed in ("nmap", "cc"):
@@ -250,10 +256,10 @@ def main() -> None:
             print(f"{needed} is not installed: its rows are left out", file=sys.stderr)
     with bench(slow=chosen.slow) as made:
         for name in chosen.only or SETTINGS:
-            _compare(made, name, chosen.rounds)
+            _compare(made, name, chosen.rounds, alone=chosen.alone)
 
 
-def _compare(made: Bench, name: str, rounds: int) -> None:
+def _compare(made: Bench, name: str, rounds: int, *, alone: bool) -> None:
     setting = SETTINGS[name]
     if setting.faults:
         made.lab.plant(setting.where, *setting.faults)
@@ -261,19 +267,22 @@ def _compare(made: Bench, name: str, rounds: int) -> None:
     runs: dict[str, list[Measured]] = defaultdict(list)
     for _ in range(rounds):
         for program, run in made.programs.items():
-            if made.runs_in(program, name):
+            if made.runs_in(program, name) and (program == "preflight" or not alone):
                 runs[program].append(run())
     made.lab.flush(setting.where)
     print(f"\n{name}: medians of {rounds} interleaved runs")
     own = statistics.median(one.seconds for one in runs["preflight"])
     for program, measured in runs.items():
         seconds = [one.seconds for one in measured]
-        wrong = [sum(one.states.get(p) != truth[p] for p in PORTS) for one in measured]
+        wrong = [
+            sum(one.states.get(p) not in (truth[p], UNTOLD) for p in PORTS) for one in measured
+        ]
+        untold = [sum(one.states.get(p) == UNTOLD for p in PORTS) for one in measured]
         print(
             f"  {program:32} {statistics.median(seconds):7.3f} s  "
             f"({min(seconds):.3f} to {max(seconds):.3f})  "
             f"preflight/this {own / statistics.median(seconds):5.2f}  "
-            f"wrong answers {sum(wrong)}  {measured[0].note}",
+            f"wrong answers {sum(wrong)}, untold {sum(untold)}  {measured[0].note}",
             flush=True,
         )
 
