@@ -19,7 +19,7 @@ NODES = [LabNode(name, (f"10.77.{number}.11",)) for number, name in enumerate(("
 RANGE = "30000-32767"
 HOLES = "30100-30119"
 BRIEFLY = 3_000
-"""Milliseconds that a second look of this kind may take on a busy machine: 600 or 1,000 else."""
+"""Milliseconds that a second look at reset ports may take on a busy machine: 600 else."""
 
 
 @pytest.fixture(scope="module")
@@ -78,4 +78,6 @@ def test_holes_are_holes_and_soon_known(shared: tuple[Lab, Cluster], cause: Caus
     assert told == {"7000": OPEN, "30000-30099,30120-32767": OPEN, HOLES: blocked(cause)}
     assert checked.report is not None
     took = {phase.name: phase.elapsed_ms for phase in checked.report.phases}
-    assert 0 < took["second-look"] < BRIEFLY
+    # Few silent ports among many that work are not tried again.
+    assert ("second-look" in took) is reset
+    assert took.get("second-look", 0.0) < BRIEFLY
