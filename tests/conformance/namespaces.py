@@ -92,7 +92,10 @@ class _Planter:
         chain = planted.drop(traffic, hook=hook, way=fault.way)
         lost, of = fault.share
         if of > 1:
-            chain = chain.replace("counter", f"numgen inc mod {of} < {lost} counter")
+            # In turn, datagrams are lost as the fake loses them. A TCP connection may be as many
+            # packets as the turns are long, and then it is always the same one that is lost.
+            kind = "inc" if fault.traffic.protocol == "udp" else "random"
+            chain = chain.replace("counter", f"numgen {kind} mod {of} < {lost} counter")
         return _longer_than(chain, fault.longer_than)
 
     def _redirect(self, fault: faults.Redirect) -> None:
