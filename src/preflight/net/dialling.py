@@ -98,7 +98,8 @@ class _Dialling:
         """Try once. Raises nothing: what counts is in `won` and `failed`."""
         try:
             sock = await _connect(*self._address, self.place)
-            self._connected = True
+            # What failed before is over: the agent was just starting, for example.
+            self._connected, self.failed = True, None
             conversation = await _shake_hands(sock, self._address[0], self._context, self.place)
         except DialFailed as failed:
             self.failed = failed

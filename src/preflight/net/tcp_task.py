@@ -253,9 +253,9 @@ class TcpTask:
             believed = self.enough_at + persistence.last_wait
             # Where that was seen late (many SYNs, or a process that stood still), the patience
             # may be over, and what came meanwhile not be looked at yet.
-            latest = min(believed, max(until, self.enough_at + _LAST_CHANCE))
-            if now < latest:
-                return Step.WAIT, latest
+            heeded = min(believed, max(until, self.enough_at + _LAST_CHANCE))
+            if now < heeded:
+                return Step.WAIT, heeded
             if now >= believed and persistence.heard_at >= self.enough_at - SAME_TIME:
                 return Step.END, now
         latest = self.began_at + max(self.patience, persistence.seconds) - _LAST_CHANCE

@@ -139,6 +139,27 @@ async def test_silence_ends_with_the_patience(keys: tuple[CoordinatorKey, AgentK
         assert (failed.value.state, failed.value.reason) == ("unreachable", Reason.STALLED)
 
 
+async def test_a_handshake_that_stalls_is_told_although_connections_were_refused_before(
+    keys: tuple[CoordinatorKey, AgentKey],
+) -> None:
+    async with listening(agent_context(keys[1])) as port:
+        pass  # the port is free again, and known
+    calling = dialling._Dialling(HOST, port, coordinator_context(keys[0]))
+    await calling.attempt()
+    assert calling.failed is not None
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(never, HOST, port):
+        attempt = asyncio.create_task(calling.attempt())
+        while calling.failed is not None:  # noqa: ASYNC110 - it tells nobody when it connects
+            await asyncio.sleep(0)
+        assert calling.silence(1.0).reason is Reason.STALLED
+        await dialling.cancel_all([attempt])
+
+
 async def test_control_connections_need_no_large_packets(
     keys: tuple[CoordinatorKey, AgentKey],
 ) -> None:
